@@ -1,0 +1,177 @@
+//! Operator to collector: the configuration document.
+//!
+//! The Secret `<trail>-collector` holds it under [`SECRET_KEY`]; without Kubernetes it is a file.
+//! Fields may be added within a [`VERSION`]; unknown ones are ignored, so that an operator can be newer than a collector.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The version that this code writes and reads.
+pub const VERSION: u32 = 1;
+
+/// Key of the document in its Secret.
+pub const SECRET_KEY: &str = "document.json";
+
+/// Largest document, in bytes of JSON. A Secret ends at 1 MiB; the rest is room for its metadata.
+pub const DOCUMENT_MAX_BYTES: usize = 900 * 1024;
+
+/// Everything a collector has to know, of one moment.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Document {
+    /// Version of this format; a collector refuses one that it does not know.
+    pub version: u32,
+    /// Grows with every change and never goes back. What moves a cursor is fenced by it.
+    pub generation: i64,
+    /// Whose trail this is.
+    pub trail: Trail,
+    /// Where events are kept.
+    pub database: Database,
+    /// Who may read, and how they are known.
+    pub access: Access,
+    /// Who may write.
+    pub ingest: Ingest,
+    /// Certificate of the listener; plain HTTP when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// Where the trail is forwarded to, ordered by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forwardings: Vec<Forwarding>,
+}
+
+/// Whose trail this is.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Trail {
+    /// Namespace of the `AuditTrail`; access reviews ask for it.
+    pub namespace: String,
+    /// Name of the `AuditTrail`; access reviews ask for it.
+    pub name: String,
+    /// The workspace, as people read it.
+    pub workspace: String,
+    /// Who claims the database: written to it by the first to come; any other claim gets `DatabaseInUse`.
+    pub claim: String,
+}
+
+/// Where events are kept.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Database {
+    /// Connection URI with its password.
+    pub uri: Sensitive,
+    /// PEM certificates of the authority that signed the server's certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+}
+
+/// How readers are known: exactly one way.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Access {
+    /// TokenReview and SubjectAccessReview of the cluster the collector runs in.
+    #[serde(rename_all = "camelCase")]
+    Kubernetes {
+        /// The audience that service accounts' tokens must carry.
+        audience: String,
+    },
+    /// Fixed tokens, for a collector that runs without Kubernetes.
+    Tokens(Vec<OwnerToken>),
+}
+
+/// A fixed token and whose it is.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnerToken {
+    /// Name of the owner.
+    pub name: String,
+    /// The bearer token.
+    pub token: Sensitive,
+}
+
+/// Who may write.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ingest {
+    /// The write key, then the previous one where there is one.
+    pub write_keys: Vec<WriteKey>,
+}
+
+/// A write key and the name that events written with it carry in `submittedBy`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WriteKey {
+    /// Name of the key: of its Secret and the key there.
+    pub name: String,
+    /// The key itself.
+    pub key: Sensitive,
+}
+
+/// Certificate of the listener.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tls {
+    /// PEM certificate chain, leaf first.
+    pub certificate: String,
+    /// PEM private key of the leaf (PKCS #8).
+    pub key: Sensitive,
+}
+
+/// One forwarding of the trail.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Forwarding {
+    /// Name of the `AuditForwarding`; its cursor belongs to this name.
+    pub name: String,
+    /// The document's generation in which this entry changed last: facts about the source that
+    /// carry a lower one speak of an older configuration.
+    pub generation: i64,
+    /// The toggle.
+    pub enabled: bool,
+    /// Base URL of the source, without `/v1/batch`.
+    pub endpoint: String,
+    /// The source's write key.
+    pub write_key: Sensitive,
+    /// PEM certificates of the authorities to trust instead of the public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// Where to start when there is no cursor yet, or when this value has changed.
+    pub start_from: StartFrom,
+}
+
+/// Where a forwarding starts.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StartFrom {
+    /// After the newest event.
+    Now,
+    /// At the oldest event that is kept.
+    Beginning,
+    /// At the first event received at this moment or later.
+    Time(Time),
+    /// At this sequence.
+    Sequence(i64),
+}
+
+/// Text that is never shown: `Debug` prints a placeholder, and there is no `Display`.
+#[derive(Clone, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Sensitive(String);
+
+impl Sensitive {
+    /// Takes `text` out of sight.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself. Callers must not print it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Sensitive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}

@@ -1,0 +1,52 @@
+//! The API of audittrail, group `audittrail.dev`, version `v1alpha1`, and what operator and
+//! collector say to each other.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`trail`] | the `AuditTrail` resource |
+//! | [`forwarding`] | the `AuditForwarding` resource |
+//! | [`condition`] | condition types and their closed lists of reasons |
+//! | [`document`] | operator to collector: the configuration document |
+//! | [`report`] | collector to operator: the answer to `GET /v1/status` |
+//! | [`manifest`] | the YAML of the custom resource definitions |
+
+pub mod condition;
+pub mod document;
+pub mod forwarding;
+pub mod manifest;
+pub mod report;
+pub mod trail;
+
+pub use forwarding::{AuditForwarding, AuditForwardingSpec, AuditForwardingStatus};
+pub use trail::{AuditTrail, AuditTrailSpec, AuditTrailStatus};
+
+/// The API group of both resources, and the group which RBAC rules name.
+pub const GROUP: &str = "audittrail.dev";
+
+/// A resource in the same namespace, by name.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+pub struct LocalReference {
+    /// Name of the resource, in the namespace of the one that refers to it.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// One key of a Secret or ConfigMap in the same namespace.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+pub struct KeyReference {
+    /// Name of the Secret (or ConfigMap), in the namespace of the resource that refers to it.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key whose value is used. The field that holds this reference says which key it
+    /// takes when this is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: Option<String>,
+}
+
+impl KeyReference {
+    /// The named key, or `default` where none is named.
+    pub fn key_or<'a>(&'a self, default: &'a str) -> &'a str {
+        self.key.as_deref().unwrap_or(default)
+    }
+}
