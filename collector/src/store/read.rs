@@ -1,0 +1,181 @@
+//! Events by filter and by sequence.
+//!
+//! Every read is a window of sequences, walked from one end by keyset: an offset would skip or
+//! repeat while events arrive, and an unbounded read would have no end.
+
+use super::Store;
+use crate::event::{
+    Actor, ActorType, Change, Context, Event, Outcome, Resource, StoredEvent, SubmittedBy, SubmitterKind,
+};
+use crate::query::filter::{Filter, Order};
+use jiff_sqlx::ToSqlx;
+use serde_json::{Map, Value};
+use sqlx::postgres::PgRow;
+use sqlx::types::Json;
+use sqlx::{FromRow, Postgres, QueryBuilder, Row};
+use std::ops::Range;
+use uuid::Uuid;
+
+/// What [`StoredEvent`] is read from.
+const SELECT: &str = r#"SELECT sequence, epoch, received_at, id, "timestamp", type,
+    actor_type, actor_id, actor_name, actor_email, resource_type, resource_id, resource_name,
+    outcome, submitted_by_kind, submitted_by_name, context, changes, details FROM event"#;
+
+/// The part of the log that a query can match, as it was at one moment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Window {
+    /// Identity of the log.
+    pub log_id: Uuid,
+    /// Epoch of the log.
+    pub epoch: i64,
+    /// The sequences. Its end is one past the newest event, which pins the query to this moment.
+    pub sequences: Range<i64>,
+}
+
+#[derive(FromRow)]
+struct WindowRow {
+    log_id: Uuid,
+    epoch: i64,
+    next_sequence: i64,
+    first: Option<i64>,
+    end: Option<i64>,
+}
+
+impl Store {
+    /// The part of the log that `filter` can match now. A time filter leaves out the segments that
+    /// lie before and after it; head and segments are of one snapshot.
+    pub async fn window(&self, filter: &Filter) -> Result<Window, sqlx::Error> {
+        let row: WindowRow = sqlx::query_as(
+            r#"SELECT log_id, epoch, next_sequence, hull.first, hull."end" FROM head,
+               (SELECT min(first_sequence) AS first, max(end_sequence) AS "end" FROM segment
+                WHERE ($1::timestamptz IS NULL OR last_timestamp >= $1)
+                  AND ($2::timestamptz IS NULL OR first_timestamp < $2)) AS hull"#,
+        )
+        .bind(filter.from.map(ToSqlx::to_sqlx))
+        .bind(filter.to.map(ToSqlx::to_sqlx))
+        .fetch_one(&self.pool)
+        .await?;
+        let end = row.next_sequence.min(row.end.unwrap_or(0));
+        let start = row.first.unwrap_or(0).min(end);
+        Ok(Window { log_id: row.log_id, epoch: row.epoch, sequences: start..end })
+    }
+
+    /// At most `limit` events of `filter` from one end of the window: from its end when the newest come
+    /// first, else from its start.
+    pub async fn events(
+        &self,
+        filter: &Filter,
+        window: &Range<i64>,
+        order: Order,
+        limit: i64,
+    ) -> Result<Vec<StoredEvent>, sqlx::Error> {
+        let mut query = QueryBuilder::new(SELECT);
+        query.push(" WHERE sequence >= ").push_bind(window.start);
+        query.push(" AND sequence < ").push_bind(window.end);
+        push_filter(&mut query, filter);
+        query.push(match order {
+            Order::Desc => " ORDER BY sequence DESC LIMIT ",
+            Order::Asc => " ORDER BY sequence LIMIT ",
+        });
+        query.push_bind(limit).build_query_as().fetch_all(&self.pool).await
+    }
+
+    /// At most `limit` events from `first_sequence` on, oldest first.
+    pub async fn events_from(&self, first_sequence: i64, limit: i64) -> Result<Vec<StoredEvent>, sqlx::Error> {
+        self.events(&Filter::default(), &(first_sequence..i64::MAX), Order::Asc, limit).await
+    }
+}
+
+/// OR within a parameter, AND across them.
+fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
+    push_any(query, "type", &filter.types);
+    push_any(query, "actor_id", &filter.actors);
+    push_any(query, "actor_type", &names(&filter.actor_types, ActorType::as_str));
+    push_any(query, "resource_id", &filter.resources);
+    push_any(query, "resource_type", &filter.resource_types);
+    push_any(query, "outcome", &names(&filter.outcomes, Outcome::as_str));
+    push_any(query, "submitted_by_name", &filter.submitted_by);
+    if let Some(from) = filter.from {
+        query.push(r#" AND "timestamp" >= "#).push_bind(from.to_sqlx());
+    }
+    if let Some(to) = filter.to {
+        query.push(r#" AND "timestamp" < "#).push_bind(to.to_sqlx());
+    }
+}
+
+/// One value is compared with `=`, since only then an index of (column, sequence) also gives the order.
+fn push_any(query: &mut QueryBuilder<Postgres>, column: &'static str, values: &[String]) {
+    match values {
+        [] => {}
+        [value] => {
+            query.push(" AND ").push(column).push(" = ").push_bind(value.clone());
+        }
+        values => {
+            query.push(" AND ").push(column).push(" = ANY(").push_bind(values.to_vec()).push(")");
+        }
+    }
+}
+
+fn names<T: Copy>(values: &[T], name: fn(T) -> &'static str) -> Vec<String> {
+    values.iter().map(|value| name(*value).to_owned()).collect()
+}
+
+impl FromRow<'_, PgRow> for StoredEvent {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            sequence: row.try_get("sequence")?,
+            epoch: row.try_get("epoch")?,
+            received_at: moment(row, "received_at")?,
+            timestamp: moment(row, "timestamp")?,
+            submitted_by: SubmittedBy {
+                kind: named(row, "submitted_by_kind", SubmitterKind::parse)?
+                    .ok_or_else(|| undecodable("submitted_by_kind", "null"))?,
+                name: row.try_get("submitted_by_name")?,
+            },
+            event: Event {
+                id: row.try_get("id")?,
+                timestamp: None,
+                r#type: row.try_get("type")?,
+                actor: actor(row)?,
+                resource: resource(row)?,
+                outcome: named(row, "outcome", Outcome::parse)?,
+                context: json::<Context>(row, "context")?,
+                changes: json::<Vec<Change>>(row, "changes")?.unwrap_or_default(),
+                details: json::<Map<String, Value>>(row, "details")?,
+            },
+        })
+    }
+}
+
+/// An erased actor has neither type nor id.
+fn actor(row: &PgRow) -> Result<Option<Actor>, sqlx::Error> {
+    let (Some(r#type), Some(id)) = (named(row, "actor_type", ActorType::parse)?, row.try_get("actor_id")?) else {
+        return Ok(None);
+    };
+    Ok(Some(Actor { r#type, id, name: row.try_get("actor_name")?, email: row.try_get("actor_email")? }))
+}
+
+fn resource(row: &PgRow) -> Result<Option<Resource>, sqlx::Error> {
+    let (Some(r#type), Some(id)) = (row.try_get("resource_type")?, row.try_get("resource_id")?) else {
+        return Ok(None);
+    };
+    Ok(Some(Resource { r#type, id, name: row.try_get("resource_name")? }))
+}
+
+fn moment(row: &PgRow, column: &str) -> Result<jiff::Timestamp, sqlx::Error> {
+    row.try_get::<jiff_sqlx::Timestamp, _>(column).map(jiff_sqlx::Timestamp::to_jiff)
+}
+
+fn json<T: serde::de::DeserializeOwned>(row: &PgRow, column: &str) -> Result<Option<T>, sqlx::Error> {
+    row.try_get::<Option<Json<T>>, _>(column).map(|json| json.map(|Json(value)| value))
+}
+
+fn named<T>(row: &PgRow, column: &str, parse: fn(&str) -> Option<T>) -> Result<Option<T>, sqlx::Error> {
+    let Some(name) = row.try_get::<Option<String>, _>(column)? else { return Ok(None) };
+    parse(&name).map(Some).ok_or_else(|| undecodable(column, &name))
+}
+
+/// Only a newer collector writes names that this one does not know.
+fn undecodable(column: &str, name: &str) -> sqlx::Error {
+    sqlx::Error::ColumnDecode { index: column.to_owned(), source: format!("{name:?} is not known here").into() }
+}
