@@ -3,7 +3,7 @@
 pub mod json;
 pub mod leaf;
 
-use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit, civil::Date, tz::TimeZone};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -188,9 +188,23 @@ pub struct StoredEvent {
     pub timestamp: Timestamp,
     /// Who wrote it.
     pub submitted_by: SubmittedBy,
-    /// The event as the client gave it; its `timestamp` is taken out into the field above.
+    /// The event as the client gave it, but for its `timestamp`, which is the field above.
     #[serde(flatten)]
     pub event: Event,
+}
+
+impl StoredEvent {
+    /// Whether this is `event`, stored.
+    pub fn holds(&self, event: &Event) -> bool {
+        self.timestamp == event.timestamp.unwrap_or(self.received_at)
+            && self.event == Event { timestamp: None, ..event.clone() }
+    }
+}
+
+/// The moment without what Postgres does not keep: cut to whole microseconds.
+pub fn whole_microseconds(moment: Timestamp) -> Timestamp {
+    let round = TimestampRound::new().smallest(Unit::Microsecond).mode(RoundMode::Trunc);
+    moment.round(round).expect("truncation stays in range")
 }
 
 /// RFC 3339, UTC, always six digits of fraction: one moment has one form, in answers and in leaves.

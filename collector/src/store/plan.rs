@@ -42,6 +42,18 @@ pub struct Receipt {
     pub last_sequence: Option<i64>,
 }
 
+impl Receipt {
+    /// This receipt and `other`'s in one.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            accepted: self.accepted + other.accepted,
+            duplicates: self.duplicates + other.duplicates,
+            last_sequence: self.last_sequence.max(other.last_sequence),
+        }
+    }
+}
+
 /// The head row, locked until the transaction ends.
 #[derive(Clone, Copy, Debug, sqlx::FromRow)]
 pub(super) struct LockedHead {
@@ -172,7 +184,7 @@ impl Planner<'_> {
             let key = (day, event.id.clone());
             if let Some(index) = self.planned.get(&key) {
                 let stored = &self.rows[*index].stored;
-                return if stored.event == *event {
+                return if stored.holds(event) {
                     Standing::There { sequence: stored.sequence, own: false }
                 } else {
                     Standing::Taken
@@ -194,7 +206,7 @@ impl Planner<'_> {
             received_at,
             timestamp: event.timestamp.unwrap_or(received_at),
             submitted_by: submitted_by.clone(),
-            event: event.clone(),
+            event: Event { timestamp: None, ..event.clone() },
         };
         let day = match event.identity_day() {
             IdentityDay::Own(day) => day,

@@ -1,0 +1,55 @@
+# Everything this project does, by name. `make help` lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+# make demo CONTEXT=kind-dev: an existing cluster instead of one of our own.
+CONTEXT ?=
+# make demo CONTEXT=… REGISTRY=registry.example/team: where to push our images for a cluster that can pull.
+REGISTRY ?=
+export CONTEXT REGISTRY
+
+CARGO_TEST = cargo test --locked
+
+.PHONY: help
+help: ## Lists what can be made.
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## The main job for real: a cluster, the operator, a trail, its forwarding. CONTEXT= takes a cluster of yours.
+	@examples/demo.sh up
+
+.PHONY: demo-shell
+demo-shell: ## A shell beside the demo's cluster, with kubectl set up.
+	@examples/demo.sh shell
+
+.PHONY: demo-down
+demo-down: ## Removes all that `make demo` made. Built tools and images stay cached.
+	@examples/demo.sh down
+
+.PHONY: test
+test: ## Every test, cluster included.
+	@tests/run.sh lint unit store api node
+
+.PHONY: test-unit test-store test-api test-node lint
+lint: ## Formatting, clippy, generated files, shell scripts.
+	@tests/run.sh lint
+test-unit: ## Pure stages; needs nothing.
+	@tests/run.sh unit
+test-store: ## The log and the forwarder on a real Postgres.
+	@tests/run.sh store
+test-api: ## Admission, reconcile and status on a real control plane (no root).
+	@tests/run.sh api
+test-node: ## The README's story on a real node, with kills (root).
+	@tests/run.sh node
+
+.PHONY: generate
+generate: ## Writes the custom resource definitions from the types.
+	cargo run --locked --quiet -p audittrail-crds --bin generate
+
+.PHONY: images
+images: ## Builds our images without a Docker engine.
+	@tests/cluster/images.sh build
+
+.PHONY: deny
+deny: ## Licences, duplicates and sources of the crates (needs cargo-deny).
+	cargo deny check bans licenses sources
