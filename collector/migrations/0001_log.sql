@@ -6,7 +6,7 @@
 -- show late commits out of order.
 CREATE TABLE head (
     -- Exactly one row.
-    only             boolean     PRIMARY KEY DEFAULT true CHECK (only),
+    singleton        boolean     PRIMARY KEY DEFAULT true CHECK (singleton),
     -- Identity of the log, part of every leaf and of every messageId. It travels with a backup.
     log_id           uuid        NOT NULL DEFAULT gen_random_uuid(),
     -- Who claims this database: the first trail to come. Any other gets DatabaseInUse.
@@ -22,8 +22,8 @@ CREATE TABLE head (
 -- The oldest version of this schema that a binary must know to run on it. A binary that does
 -- not know it yet refuses to start, instead of writing rows which a newer one cannot use.
 CREATE TABLE schema_floor (
-    only    boolean PRIMARY KEY DEFAULT true CHECK (only),
-    version bigint  NOT NULL
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    version   bigint  NOT NULL
 );
 INSERT INTO schema_floor (version) VALUES (1);
 
@@ -88,7 +88,7 @@ CREATE TABLE event_id (
 -- The newest configuration that any replica has applied. A replica that is cut off from
 -- Kubernetes still reads this, and may not move a cursor with an older one.
 CREATE TABLE configuration (
-    only       boolean PRIMARY KEY DEFAULT true CHECK (only),
+    singleton  boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     generation bigint  NOT NULL
 );
 INSERT INTO configuration (generation) VALUES (0);
