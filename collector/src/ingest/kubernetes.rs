@@ -11,6 +11,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
 
+/// Each text in `details`.
+const DETAIL_MAX_CHARS: usize = 1_024;
+
 /// `audit.k8s.io/v1`, `EventList`, as far as we read it.
 #[derive(Debug, Deserialize)]
 struct EventList {
@@ -66,48 +69,65 @@ struct ResponseStatus {
 /// Reads an `EventList`. An event without an audit id gets one from `new_id`.
 pub fn parse(body: &[u8], mut new_id: impl FnMut() -> String) -> serde_json::Result<Vec<Event>> {
     let list: EventList = serde_json::from_slice(body)?;
-    Ok(list.items.into_iter().map(|audit| event(audit, &mut new_id)).collect())
+    Ok(list.items.iter().map(|audit| event(audit, &mut new_id)).collect())
 }
 
-fn event(audit: AuditEvent, new_id: &mut impl FnMut() -> String) -> Event {
+fn event(audit: &AuditEvent, new_id: &mut impl FnMut() -> String) -> Event {
     let mut cut = Cut::default();
-    let stage = audit.stage.as_deref().unwrap_or("ResponseComplete").to_owned();
-    let audit_id = audit.audit_id.clone().filter(|id| !id.is_empty()).unwrap_or_else(new_id);
-    let timestamp = audit.stage_timestamp.or(audit.request_received_timestamp);
-    let mut event = Event {
+    let stage = audit.stage.as_deref().unwrap_or("ResponseComplete");
+    let audit_id = present(&audit.audit_id).map_or_else(new_id, str::to_owned);
+    let timestamp = audit.stage_timestamp.as_ref().or(audit.request_received_timestamp.as_ref());
+    Event {
         id: cut.text("id", &format!("{audit_id}/{stage}"), ID_MAX_CHARS),
         timestamp: timestamp.and_then(|text| text.parse().ok()).map(whole_microseconds),
         r#type: event_type(audit.verb.as_deref(), audit.object_ref.is_some()).to_owned(),
         actor: Some(actor(&audit.user, &mut cut)),
-        resource: Some(resource(&audit, &mut cut)),
+        resource: Some(resource(audit, &mut cut)),
         outcome: audit.response_status.as_ref().and_then(outcome),
         context: Some(Context {
-            ip: audit.source_ips.into_iter().find(|ip| ip.parse::<IpAddr>().is_ok()),
-            user_agent: cut.optional("context.userAgent", audit.user_agent, USER_AGENT_MAX_CHARS),
+            ip: audit.source_ips.iter().find(|ip| ip.parse::<IpAddr>().is_ok()).cloned(),
+            user_agent: cut.optional("context.userAgent", present(&audit.user_agent), USER_AGENT_MAX_CHARS),
             request_id: Some(cut.text("context.requestId", &audit_id, REQUEST_ID_MAX_CHARS)),
         }),
         changes: Vec::new(),
-        details: None,
-    };
-    let status = audit.response_status.unwrap_or_default();
-    let path = audit.request_uri.as_deref().map(|uri| uri.split('?').next().unwrap_or_default().to_owned());
+        details: Some(details(audit, stage, cut)),
+    }
+}
+
+/// What has no field of its own, and what was cut.
+fn details(audit: &AuditEvent, stage: &str, mut cut: Cut) -> Map<String, Value> {
+    let status = audit.response_status.as_ref();
+    let impersonated = audit.impersonated_user.as_ref().and_then(|user| present(&user.username));
+    let texts = [
+        ("verb", "details.verb", present(&audit.verb)),
+        ("stage", "details.stage", Some(stage)),
+        ("level", "details.level", present(&audit.level)),
+        ("path", "details.path", path(audit)),
+        ("reason", "details.reason", status.and_then(|status| present(&status.reason))),
+        ("impersonated", "details.impersonated", impersonated),
+    ];
     let mut details = Map::new();
-    let mut keep = |name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            details.insert(name.to_owned(), value);
+    for (name, field, text) in texts {
+        if let Some(text) = cut.optional(field, text, DETAIL_MAX_CHARS) {
+            details.insert(name.to_owned(), text.into());
         }
-    };
-    keep("verb", cut.optional("details.verb", audit.verb, NAME_MAX_CHARS).map(Value::from));
-    keep("stage", Some(stage.into()));
-    keep("level", cut.optional("details.level", audit.level, NAME_MAX_CHARS).map(Value::from));
-    keep("path", cut.optional("details.path", path, USER_AGENT_MAX_CHARS).map(Value::from));
-    keep("code", status.code.map(Value::from));
-    keep("reason", cut.optional("details.reason", status.reason, NAME_MAX_CHARS).map(Value::from));
-    let impersonated = audit.impersonated_user.and_then(|user| user.username);
-    keep("impersonated", cut.optional("details.impersonated", impersonated, IDENTITY_MAX_CHARS).map(Value::from));
-    keep("cut", (!cut.fields.is_empty()).then(|| json!(cut.fields)));
-    event.details = Some(details);
-    event
+    }
+    if let Some(code) = status.and_then(|status| status.code) {
+        details.insert("code".to_owned(), code.into());
+    }
+    if !cut.fields.is_empty() {
+        details.insert("cut".to_owned(), json!(cut.fields));
+    }
+    details
+}
+
+/// Path of the URI, without its query part.
+fn path(audit: &AuditEvent) -> Option<&str> {
+    present(&audit.request_uri).and_then(|uri| uri.split('?').next())
+}
+
+fn present(text: &Option<String>) -> Option<&str> {
+    text.as_deref().filter(|text| !text.is_empty())
 }
 
 /// What happened, in the manner of the catalogue: a thing, then a participle.
@@ -128,7 +148,7 @@ fn event_type(verb: Option<&str>, of_resource: bool) -> &'static str {
 /// Who authenticated, even when they impersonated somebody: that is who did it. A service account
 /// acts by a token of its own.
 fn actor(user: &UserInfo, cut: &mut Cut) -> Actor {
-    let name = user.username.as_deref().filter(|name| !name.is_empty()).unwrap_or("system:unknown");
+    let name = present(&user.username).unwrap_or("system:unknown");
     let r#type = if name.starts_with("system:serviceaccount:") {
         ActorType::AccessToken
     } else if name.starts_with("system:") {
@@ -143,12 +163,10 @@ fn actor(user: &UserInfo, cut: &mut Cut) -> Actor {
 /// request that is of no resource.
 fn resource(audit: &AuditEvent, cut: &mut Cut) -> Resource {
     let Some(object) = &audit.object_ref else {
-        let path = audit.request_uri.as_deref().and_then(|uri| uri.split('?').next()).unwrap_or("/");
-        let id = cut.text("resource.id", path, IDENTITY_MAX_CHARS);
+        let id = cut.text("resource.id", path(audit).unwrap_or("/"), IDENTITY_MAX_CHARS);
         return Resource { r#type: "path".to_owned(), id, name: None };
     };
-    let present = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let mut r#type = present(&object.resource).unwrap_or_else(|| "unknown".to_owned());
+    let mut r#type = present(&object.resource).unwrap_or("unknown").to_owned();
     for (separator, part) in [(".", present(&object.api_group)), ("/", present(&object.subresource))] {
         if let Some(part) = part {
             r#type = format!("{type}{separator}{part}");
@@ -156,7 +174,7 @@ fn resource(audit: &AuditEvent, cut: &mut Cut) -> Resource {
     }
     let name = present(&object.name);
     // A collection, or a create whose name the server was to make up.
-    let of_name = name.as_deref().unwrap_or("*");
+    let of_name = name.unwrap_or("*");
     let id = match present(&object.namespace) {
         Some(namespace) => format!("{namespace}/{of_name}"),
         None => of_name.to_owned(),
@@ -196,8 +214,8 @@ impl Cut {
         kept
     }
 
-    fn optional(&mut self, field: &'static str, text: Option<String>, max_chars: usize) -> Option<String> {
-        text.filter(|text| !text.is_empty()).map(|text| self.text(field, &text, max_chars))
+    fn optional(&mut self, field: &'static str, text: Option<&str>, max_chars: usize) -> Option<String> {
+        text.map(|text| self.text(field, text, max_chars))
     }
 }
 
