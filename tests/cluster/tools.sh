@@ -1,0 +1,172 @@
+#!/usr/bin/env bash
+# Builds or collects the programs of the test node into a cache outside the checkout. With all of them there it returns at once.
+#
+#   tools.sh control-plane   etcd, kube-apiserver, kubectl: enough for tests at level api, no root needed
+#   tools.sh helm            helm, unless one is on the PATH
+#   tools.sh images          Debian packages that build images without a Docker engine
+#   tools.sh node            all of it: a real node
+#   tools.sh env             prints `export PATH=… KUBEBUILDER_ASSETS=…`, for eval
+set -euo pipefail
+# shellcheck source=tests/cluster/settings.sh
+. "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+# shellcheck source=tests/cluster/progress.sh
+. "$CLUSTER_DIR/progress.sh"
+# shellcheck source=tests/cluster/tool-dirs.sh
+. "$CLUSTER_DIR/tool-dirs.sh"
+
+IMAGE_PACKAGES=(buildah mmdebstrap)
+NODE_PACKAGES=(runc containernetworking-plugins iptables conntrack iproute2 ethtool socat openssl procps)
+
+# Without DWARF tables: nobody debugs these, and they are a tenth of the compiler's work.
+GO_BUILD=(go build -v -trimpath -gcflags=all=-dwarf=false)
+
+main() {
+	case ${1:-} in
+	control-plane) control_plane ;;
+	helm) command -v helm >/dev/null || with_lock programs helm ;;
+	images) debian_packages "${IMAGE_PACKAGES[@]}" ;;
+	node)
+		debian_packages "${NODE_PACKAGES[@]}" "${IMAGE_PACKAGES[@]}"
+		with_lock node_programs
+		;;
+	env) print_environment ;;
+	*) fail "usage: tools.sh control-plane | helm | images | node | env" ;;
+	esac
+}
+
+control_plane() {
+	if has_control_plane "${KUBEBUILDER_ASSETS:-}"; then
+		return
+	fi
+	with_lock programs kube
+}
+
+node_programs() {
+	programs kube coredns helm pause
+	containerd
+}
+
+has_control_plane() { [[ -n $1 && -x $1/etcd && -x $1/kube-apiserver ]]; }
+
+# One build at a time. Whoever holds the lock also clears what a killed build left behind.
+with_lock() { # COMMAND...
+	mkdir -p "$CACHE"
+	exec 9>"$CACHE/lock"
+	if ! flock --nonblock 9; then
+		say "another run is building these tools: waiting for it"
+		until flock --wait "$PROGRESS_INTERVAL_SECONDS" 9; do say "  still waiting"; done
+	fi
+	rm -rf "$CACHE"/building.*
+	"$@"
+	exec 9>&-
+}
+
+# Several programs in one go: they share most of what is compiled, and both cores stay busy.
+programs() { # NAME...
+	local name missing=()
+	for name in "$@"; do
+		[[ -d $(program_dir "$name") ]] || missing+=("$name")
+	done
+	((${#missing[@]})) || return 0
+	require_pins programs "k8s.io/kubernetes v$KUBERNETES_VERSION" "k8s.io/apiserver v$STAGING_VERSION" \
+		"go.etcd.io/etcd/server/v3 v$ETCD_VERSION" "github.com/coredns/coredns v$COREDNS_VERSION" "helm.sh/helm/v4 v$HELM_VERSION"
+	say "building ${missing[*]} from Go modules: about 8 minutes on 2 cores that have nothing else to do"
+	local out=$CACHE/building.programs
+	mkdir -p "$out"
+	build_go programs "$out" -ldflags "$(program_link_flags)" "${missing[@]/#/./}"
+	for name in "${missing[@]}"; do
+		mkdir "$out/dir.$name"
+		mv "$out/$name" "$out/dir.$name/"
+		[[ $name != kube ]] || link_commands "$out/dir.$name"
+		mv "$out/dir.$name" "$(program_dir "$name")"
+	done
+	rm -rf "$out"
+}
+
+link_commands() { # DIR
+	local command
+	for command in etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do
+		ln -s kube "$1/$command"
+	done
+}
+
+containerd() {
+	[[ ! -d $(containerd_dir) ]] || return 0
+	require_pins containerd "github.com/containerd/containerd/v2 v$CONTAINERD_VERSION"
+	say "building containerd from its Go module: about a minute"
+	local out=$CACHE/building.containerd module=github.com/containerd/containerd/v2/cmd
+	mkdir -p "$out/bin"
+	build_go containerd "$out/bin" -ldflags "$(containerd_link_flags)" -tags no_btrfs,no_devmapper,no_zfs \
+		$module/containerd $module/containerd-shim-runc-v2 $module/ctr
+	mv "$out/bin" "$(containerd_dir)"
+	rm -rf "$out"
+}
+
+require_pins() { # MODULE "PATH VERSION"...
+	local module=$1 pin
+	shift
+	for pin in "$@"; do
+		grep -qF "$pin" "$CLUSTER_DIR/$module/go.mod" ||
+			fail "versions.env wants $pin, and tests/cluster/$module/go.mod has another: change both (go get, go mod tidy)"
+	done
+}
+
+build_go() { # MODULE OUT ARGUMENT...
+	local module=$1 out=$2
+	shift 2
+	(
+		cd "$CLUSTER_DIR/$module"
+		go_build_environment
+		with_progress "$module" packages_compiled "$out/build.log" "${GO_BUILD[@]}" -o "$out/" "$@"
+	) || fail "$module did not build (a log is above). Is the Go module proxy reachable? \`go env GOPROXY\` names it."
+	rm -f "$out/build.log"
+}
+
+packages_compiled() { # LOG
+	local downloads compiled
+	downloads=$(grep -c '^go: downloading' "$1" || true)
+	compiled=$(grep -vc '^go: ' "$1" || true)
+	if ((compiled == 0)); then
+		echo "$downloads modules fetched"
+	else
+		echo "$compiled packages compiled (at most about $(expected_packages)), now $(last_line "$1")"
+	fi
+}
+
+# Only for the line of progress; fewer when Go's own build cache has some.
+expected_packages() { if [[ $PWD == */containerd ]]; then echo 1000; else echo 3200; fi; }
+
+debian_packages() { # NAME...
+	local name missing=()
+	for name in "$@"; do
+		dpkg-query --show --showformat='${db:Status-Status}\n' "$name" 2>/dev/null | grep -qx installed || missing+=("$name")
+	done
+	((${#missing[@]})) || return 0
+	command -v apt-get >/dev/null || fail "missing: ${missing[*]}. This is not Debian: install them by hand, or name a cluster: make demo CONTEXT=kind-dev"
+	[[ $(id -u) == 0 ]] || fail "missing Debian packages: ${missing[*]}. Install them as root: apt-get install ${missing[*]}"
+	say "installing Debian packages: ${missing[*]}: about half a minute"
+	local log
+	log=$(mktemp)
+	with_progress "packages" last_line "$log" install_packages "${missing[@]}" || fail "apt-get could not install ${missing[*]} (its words are above)"
+	rm -f "$log"
+}
+
+install_packages() {
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get update -q && apt-get install -q -y --no-install-recommends "$@"
+}
+
+# Our kubectl goes before the machine's, which may be of another age; the machine's helm goes before ours.
+print_environment() {
+	local kube assets
+	kube=$(program_dir kube)
+	assets=$kube
+	if has_control_plane "${KUBEBUILDER_ASSETS:-}"; then
+		assets=$KUBEBUILDER_ASSETS
+	fi
+	# shellcheck disable=SC2016  # $PATH is for the shell that evaluates it
+	printf 'export PATH=%q:"$PATH":%q\n' "$kube:$(containerd_dir)" "$(program_dir helm)"
+	printf 'export KUBEBUILDER_ASSETS=%q\n' "$assets"
+}
+
+main "$@"
