@@ -1,6 +1,19 @@
 //! The collector: accepts audit events, keeps them in Postgres as a log, answers for them and
 //! forwards them. `docs/architecture.md` walks one event through these modules.
 
+pub mod access;
+pub mod database;
+pub mod document;
 pub mod event;
+pub mod forward;
+pub mod health;
+pub mod ingest;
+pub mod listener;
+pub mod problem;
 pub mod query;
+pub mod request;
+pub mod serve;
+pub mod server;
+pub mod settings;
+pub mod status;
 pub mod store;

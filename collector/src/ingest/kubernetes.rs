@@ -261,13 +261,16 @@ mod tests {
             item["responseStatus"]["code"] = code.into();
             one(item).outcome
         };
-        assert_eq!([with(201), with(403), with(401), with(404), with(500)], [
-            Some(Outcome::Success),
-            Some(Outcome::Denied),
-            Some(Outcome::Denied),
-            Some(Outcome::Failure),
-            Some(Outcome::Failure),
-        ]);
+        assert_eq!(
+            [with(201), with(403), with(401), with(404), with(500)],
+            [
+                Some(Outcome::Success),
+                Some(Outcome::Denied),
+                Some(Outcome::Denied),
+                Some(Outcome::Failure),
+                Some(Outcome::Failure),
+            ]
+        );
     }
 
     #[test]
@@ -284,10 +287,7 @@ mod tests {
         item["objectRef"]["name"] = "a\nb".into();
         let event = one(item);
         assert_eq!(event.context.expect("kept").user_agent.expect("kept").len(), USER_AGENT_MAX_CHARS);
-        assert_eq!(
-            event.details.expect("kept")["cut"],
-            json!(["resource.id", "resource.name", "context.userAgent"])
-        );
+        assert_eq!(event.details.expect("kept")["cut"], json!(["resource.id", "resource.name", "context.userAgent"]));
     }
 
     #[test]

@@ -50,11 +50,7 @@ async fn lock_head(connection: &mut PgConnection, claim: &str) -> Result<Option<
 }
 
 /// The rows that stand already under an id of the group. No other writer adds one meanwhile: the head is locked.
-async fn find(
-    connection: &mut PgConnection,
-    group: &[Request],
-    head: &LockedHead,
-) -> Result<Vec<Found>, sqlx::Error> {
+async fn find(connection: &mut PgConnection, group: &[Request], head: &LockedHead) -> Result<Vec<Found>, sqlx::Error> {
     let (days, ids): (Vec<_>, Vec<_>) = lookup_keys(group, head).into_iter().unzip();
     sqlx::query_as(
         "SELECT i.day, i.id, e.sequence, e.epoch, e.received_at, e.personal_salt, e.body_salt, e.leaf_hash,

@@ -29,7 +29,9 @@ pub struct Store {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The document's connection URI is not one.
-    #[error("the database's connection URI cannot be read (its text is not shown, it holds a password): use postgresql://user:password@host/database")]
+    #[error(
+        "the database's connection URI cannot be read (its text is not shown, it holds a password): use postgresql://user:password@host/database"
+    )]
     Uri(#[source] sqlx::Error),
     /// The database does not answer, or a statement failed.
     #[error("the database does not answer: {0}")]
@@ -38,7 +40,9 @@ pub enum OpenError {
     #[error("the database's schema could not be brought up to date: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
     /// The schema is of a newer version which this binary must not write to.
-    #[error("the database's schema needs a collector that knows schema version {floor}; this one knows {known}: use a newer image")]
+    #[error(
+        "the database's schema needs a collector that knows schema version {floor}; this one knows {known}: use a newer image"
+    )]
     TooOld {
         /// Oldest schema version a binary must know.
         floor: i64,

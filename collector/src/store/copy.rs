@@ -3,8 +3,8 @@
 //! Not the CSV format: before PostgreSQL 18 a line of `\.` inside a quoted value ends the data there.
 
 use super::plan::Row;
-use crate::event::rfc3339_microseconds;
 use crate::event::json::canonical;
+use crate::event::rfc3339_microseconds;
 use sqlx::PgConnection;
 
 /// Writes the events themselves.

@@ -13,6 +13,7 @@
 pub mod append;
 pub mod connect;
 mod copy;
+pub mod forwarding;
 mod plan;
 pub mod read;
 pub mod replica;

@@ -103,7 +103,10 @@ type Key = (Date, String);
 enum Standing {
     New,
     /// In the log, at this sequence. `own` when this very request put it there in a try before.
-    There { sequence: i64, own: bool },
+    There {
+        sequence: i64,
+        own: bool,
+    },
     Taken,
 }
 

@@ -60,8 +60,7 @@ impl Store {
         .bind(replica)
         .fetch_one(&self.pool)
         .await?;
-        let durability =
-            report::Durability { fsync, full_page_writes, synchronous_commit, synchronous_standby_names };
+        let durability = report::Durability { fsync, full_page_writes, synchronous_commit, synchronous_standby_names };
         Ok(Heartbeat { at: at.to_jiff(), durability })
     }
 
@@ -95,11 +94,9 @@ impl Store {
     /// Raises the newest applied configuration to `generation`. Returns the newest: a higher
     /// one means that this replica is behind and may not forward.
     pub async fn apply_generation(&self, generation: i64) -> Result<i64, sqlx::Error> {
-        sqlx::query_scalar(
-            "UPDATE configuration SET generation = greatest(generation, $1) RETURNING generation",
-        )
-        .bind(generation)
-        .fetch_one(&self.pool)
-        .await
+        sqlx::query_scalar("UPDATE configuration SET generation = greatest(generation, $1) RETURNING generation")
+            .bind(generation)
+            .fetch_one(&self.pool)
+            .await
     }
 }

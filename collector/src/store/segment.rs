@@ -11,9 +11,8 @@ pub const SEGMENT_EVENTS: i64 = 1_000_000;
 /// Makes the segments that hold every sequence below `end` and are missing. The caller has locked the
 /// head, so no other replica makes the same one.
 pub(super) async fn ensure(connection: &mut PgConnection, end: i64) -> Result<(), sqlx::Error> {
-    let mut first: i64 = sqlx::query_scalar("SELECT coalesce(max(end_sequence), 0) FROM segment")
-        .fetch_one(&mut *connection)
-        .await?;
+    let mut first: i64 =
+        sqlx::query_scalar("SELECT coalesce(max(end_sequence), 0) FROM segment").fetch_one(&mut *connection).await?;
     while first < end {
         make(connection, first).await?;
         first += SEGMENT_EVENTS;
@@ -43,9 +42,10 @@ async fn make(connection: &mut PgConnection, first: i64) -> Result<(), sqlx::Err
 /// Widens the time range of the segments that `rows` went into.
 pub(super) async fn widen(connection: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::Error> {
     for of_segment in rows.chunk_by(|a, b| a.stored.sequence / SEGMENT_EVENTS == b.stored.sequence / SEGMENT_EVENTS) {
-        let (Some(earliest), Some(latest)) =
-            (of_segment.iter().map(|row| row.stored.timestamp).min(), of_segment.iter().map(|row| row.stored.timestamp).max())
-        else {
+        let (Some(earliest), Some(latest)) = (
+            of_segment.iter().map(|row| row.stored.timestamp).min(),
+            of_segment.iter().map(|row| row.stored.timestamp).max(),
+        ) else {
             continue;
         };
         sqlx::query(

@@ -8,6 +8,7 @@ use crate::event::leaf::Salts;
 use crate::event::{Event, SubmittedBy};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -81,8 +82,16 @@ impl Writer {
         let events = events.into_iter().map(|event| (event, random_salts())).collect();
         let (answer, outcome) = oneshot::channel();
         let pending = Pending { request: Request { events, submitted_by }, answer, _room: room };
-        self.queue.try_send(pending).map_err(|_| WriteError::Overloaded)?;
+        self.queue.try_send(pending).map_err(|error| match error {
+            TrySendError::Full(_) => WriteError::Overloaded,
+            TrySendError::Closed(_) => WriteError::Unavailable,
+        })?;
         outcome.await.unwrap_or(Err(WriteError::Unavailable))
+    }
+
+    /// Completes when the writer is gone, which only a panic does while there is a handle.
+    pub async fn ended(&self) {
+        self.queue.closed().await;
     }
 }
 

@@ -1,0 +1,294 @@
+//! Who a token belongs to and what it may do, asked of the cluster: TokenReview
+//! (`authentication.k8s.io/v1`), then SubjectAccessReview (`authorization.k8s.io/v1`).
+
+use super::cache::{Cache, Decision, Key};
+use super::{Identity, Verb};
+use crate::event::SubmitterKind;
+use crate::problem::Problem;
+use audittrail_crds::document::Trail;
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo};
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use kube::api::{Api, PostParams};
+use kube::core::ObjectMeta;
+use sha2::{Digest, Sha256};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// How long all reviews of one request may take. A client would rather be told to come back.
+pub const REVIEWS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Requests whose reviews run at once, at most: a flood of new tokens must not become a flood of reviews.
+pub const REVIEWS_MAX: usize = 16;
+
+/// When a client may try again after reviews failed, in seconds.
+pub const RETRY_AFTER_SECONDS: u32 = 2;
+
+/// API group of the resources that RBAC speaks of.
+const GROUP: &str = "audittrail.dev";
+
+/// How the cluster names service accounts: `system:serviceaccount:NAMESPACE:NAME`.
+const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
+
+/// Why the cluster says no.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Denial {
+    /// Not a token of this cluster, or not any more.
+    UnknownToken,
+    /// The token of this service account, made for another audience.
+    OtherAudience(String),
+    /// RBAC does not allow it to this user.
+    NotAllowed(String),
+}
+
+impl Verb {
+    /// The verb in RBAC.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Read | Self::Health => "get",
+            Self::Write => "create",
+        }
+    }
+
+    fn subresource(self) -> &'static str {
+        match self {
+            Self::Read | Self::Write => "events",
+            Self::Health => "health",
+        }
+    }
+
+    /// The resource in RBAC, as a rule names it.
+    pub fn resource(self) -> String {
+        format!("audittrails/{}", self.subresource())
+    }
+}
+
+/// Asks the cluster, and remembers what it said.
+pub struct Reviews {
+    client: kube::Client,
+    cache: Mutex<Cache>,
+    running: Semaphore,
+}
+
+impl std::fmt::Debug for Reviews {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reviews").finish_non_exhaustive()
+    }
+}
+
+impl Reviews {
+    /// Asks with `client`, whose account needs `create` on both kinds of review.
+    pub fn new(client: kube::Client) -> Self {
+        Self { client, cache: Mutex::default(), running: Semaphore::new(REVIEWS_MAX) }
+    }
+
+    /// What the cluster says of `token`, now or within the last seconds. A problem (503) when it cannot be asked.
+    pub async fn decide(&self, token: &str, audience: &str, trail: &Trail, verb: Verb) -> Result<Decision, Problem> {
+        let key = key(token, audience, verb);
+        if let Some(decision) = self.cache().get(&key, Instant::now()) {
+            return Ok(decision);
+        }
+        let decision = match timeout(REVIEWS_TIMEOUT, self.ask(token, audience, trail, verb)).await {
+            Ok(Ok(decision)) => decision,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a review failed");
+                return Err(unavailable("the cluster could not be asked who you are and what you may do"));
+            }
+            Err(_) => {
+                tracing::warn!("reviews took more than {} s", REVIEWS_TIMEOUT.as_secs());
+                return Err(unavailable("the cluster did not answer in time who you are and what you may do"));
+            }
+        };
+        self.cache().put(key, decision.clone(), Instant::now());
+        Ok(decision)
+    }
+
+    fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
+        // Nothing that panics runs under the lock.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask(&self, token: &str, audience: &str, trail: &Trail, verb: Verb) -> Result<Decision, kube::Error> {
+        let _permit = self.running.acquire().await;
+        let user = match self.authenticate(token, audience).await? {
+            Ok(user) => user,
+            Err(denial) => return Ok(Err(denial)),
+        };
+        let identity = identity(&user);
+        let who = who(&identity);
+        let allowed = self.allowed(user, trail, verb).await?;
+        Ok(if allowed { Ok(identity) } else { Err(Denial::NotAllowed(who)) })
+    }
+
+    /// A token for the trail's audience may be anybody's. A person's own token carries the API server's:
+    /// that is taken too, but not from a service account, which can have one made for the trail.
+    async fn authenticate(&self, token: &str, audience: &str) -> Result<Result<UserInfo, Denial>, kube::Error> {
+        let for_trail = self.review_token(token, Some(audience)).await?;
+        if let Some(user) = authenticated(for_trail, Some(audience)) {
+            return Ok(Ok(user));
+        }
+        let Some(user) = authenticated(self.review_token(token, None).await?, None) else {
+            return Ok(Err(Denial::UnknownToken));
+        };
+        let identity = identity(&user);
+        Ok(if identity.kind == SubmitterKind::ServiceAccount {
+            Err(Denial::OtherAudience(who(&identity)))
+        } else {
+            Ok(user)
+        })
+    }
+
+    async fn review_token(&self, token: &str, audience: Option<&str>) -> Result<TokenReviewStatus, kube::Error> {
+        let review = TokenReview {
+            metadata: ObjectMeta::default(),
+            spec: TokenReviewSpec {
+                token: Some(token.to_owned()),
+                audiences: audience.map(|audience| vec![audience.to_owned()]),
+            },
+            status: None,
+        };
+        let answer = Api::all(self.client.clone()).create(&PostParams::default(), &review).await?;
+        Ok(answer.status.unwrap_or_default())
+    }
+
+    async fn allowed(&self, user: UserInfo, trail: &Trail, verb: Verb) -> Result<bool, kube::Error> {
+        let review = SubjectAccessReview { spec: question(user, trail, verb), ..SubjectAccessReview::default() };
+        let answer = Api::all(self.client.clone()).create(&PostParams::default(), &review).await?;
+        Ok(answer.status.is_some_and(|status| status.allowed))
+    }
+}
+
+fn unavailable(detail: &str) -> Problem {
+    Problem::unavailable(RETRY_AFTER_SECONDS, detail)
+}
+
+/// Separated by a byte that none of them contains.
+fn key(token: &str, audience: &str, verb: Verb) -> Key {
+    let hasher = Sha256::new().chain_update(audience).chain_update([0]).chain_update(verb.word()).chain_update([0]);
+    hasher.chain_update(verb.subresource()).chain_update([0]).chain_update(token).finalize().into()
+}
+
+/// The user of a review that says yes. A server which does not know audiences leaves them out of its
+/// answer: then nothing says that the token was made for ours.
+fn authenticated(status: TokenReviewStatus, audience: Option<&str>) -> Option<UserInfo> {
+    let carries = |audience: &str| status.audiences.as_ref().is_some_and(|all| all.iter().any(|one| one == audience));
+    if status.authenticated == Some(true) && audience.is_none_or(carries) { status.user } else { None }
+}
+
+fn question(user: UserInfo, trail: &Trail, verb: Verb) -> SubjectAccessReviewSpec {
+    SubjectAccessReviewSpec {
+        user: user.username,
+        uid: user.uid,
+        groups: user.groups,
+        extra: user.extra,
+        resource_attributes: Some(ResourceAttributes {
+            group: Some(GROUP.to_owned()),
+            resource: Some("audittrails".to_owned()),
+            subresource: Some(verb.subresource().to_owned()),
+            verb: Some(verb.word().to_owned()),
+            name: Some(trail.name.clone()),
+            namespace: Some(trail.namespace.clone()),
+            ..ResourceAttributes::default()
+        }),
+        non_resource_attributes: None,
+    }
+}
+
+fn identity(user: &UserInfo) -> Identity {
+    let name = user.username.clone().unwrap_or_default();
+    match name.strip_prefix(SERVICE_ACCOUNT_PREFIX).and_then(|rest| rest.split_once(':')) {
+        Some((namespace, account)) => {
+            Identity { kind: SubmitterKind::ServiceAccount, name: format!("{namespace}/{account}") }
+        }
+        None => Identity { kind: SubmitterKind::User, name },
+    }
+}
+
+/// For the sentence that says no.
+fn who(identity: &Identity) -> String {
+    match identity.kind {
+        SubmitterKind::ServiceAccount => format!("service account {:?}", identity.name),
+        _ => format!("user {:?}", identity.name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::tests::document;
+    use std::collections::BTreeMap;
+
+    fn user(name: &str) -> UserInfo {
+        UserInfo { username: Some(name.to_owned()), ..UserInfo::default() }
+    }
+
+    fn review(authenticated: bool, audiences: &[&str]) -> TokenReviewStatus {
+        TokenReviewStatus {
+            authenticated: Some(authenticated),
+            audiences: Some(audiences.iter().map(|audience| (*audience).to_owned()).collect()),
+            user: Some(user("jane")),
+            error: None,
+        }
+    }
+
+    #[test]
+    fn a_yes_counts_only_for_the_audience_asked() {
+        assert!(authenticated(review(true, &["trail"]), Some("trail")).is_some());
+        assert!(authenticated(review(true, &["other"]), Some("trail")).is_none());
+        assert!(authenticated(review(true, &[]), Some("trail")).is_none());
+        assert!(authenticated(review(true, &[]), None).is_some());
+        assert!(authenticated(review(false, &["trail"]), Some("trail")).is_none());
+        assert!(authenticated(TokenReviewStatus::default(), None).is_none());
+    }
+
+    #[test]
+    fn a_service_account_is_named_by_namespace_and_name() {
+        let account = identity(&user("system:serviceaccount:team-a:app"));
+        assert_eq!(account, Identity { kind: SubmitterKind::ServiceAccount, name: "team-a/app".to_owned() });
+        let person = identity(&user("jane@example.com"));
+        assert_eq!(person, Identity { kind: SubmitterKind::User, name: "jane@example.com".to_owned() });
+    }
+
+    #[test]
+    fn the_question_passes_everything_through_that_rbac_or_a_webhook_may_look_at() {
+        let extra = BTreeMap::from([("scopes".to_owned(), vec!["a".to_owned()])]);
+        let user = UserInfo {
+            username: Some("jane".to_owned()),
+            uid: Some("1".to_owned()),
+            groups: Some(vec!["owners".to_owned()]),
+            extra: Some(extra.clone()),
+        };
+        let spec = question(user, &document(1).trail, Verb::Write);
+        assert_eq!(spec.user.as_deref(), Some("jane"));
+        assert_eq!(spec.uid.as_deref(), Some("1"));
+        assert_eq!(spec.groups, Some(vec!["owners".to_owned()]));
+        assert_eq!(spec.extra, Some(extra));
+        let attributes = spec.resource_attributes.expect("asked for a resource");
+        let asked =
+            [&attributes.group, &attributes.resource, &attributes.subresource, &attributes.verb, &attributes.name];
+        let asked = asked.map(|part| part.as_deref().unwrap_or_default());
+        assert_eq!(asked, ["audittrail.dev", "audittrails", "events", "create", "acme"]);
+        assert_eq!(attributes.namespace.as_deref(), Some("team-a"));
+    }
+
+    #[test]
+    fn every_verb_is_asked_and_remembered_apart() {
+        let keys: Vec<Key> = [Verb::Read, Verb::Write, Verb::Health].map(|verb| key("token", "a", verb)).to_vec();
+        assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
+        assert_ne!(key("token", "a", Verb::Read), key("token", "b", Verb::Read));
+    }
+
+    /// A server that takes the connection and never answers.
+    #[tokio::test]
+    async fn a_cluster_that_hangs_is_a_503_within_the_time_out() {
+        let _installed = rustls::crypto::ring::default_provider().install_default();
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = silent.local_addr().expect("bound");
+        let config = kube::Config::new(format!("http://{address}").parse().expect("valid"));
+        let reviews = Reviews::new(kube::Client::try_from(config).expect("a client"));
+        let problem = reviews.decide("token", "a", &document(1).trail, Verb::Read).await.expect_err("no decision");
+        assert_eq!(problem.status(), axum::http::StatusCode::SERVICE_UNAVAILABLE);
+        assert!(problem.detail().contains("in time"));
+    }
+}

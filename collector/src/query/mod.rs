@@ -1,0 +1,24 @@
+//! Asking: filters, pages and CSV.
+
+pub mod csv;
+pub mod cursor;
+pub mod filter;
+pub mod list;
+pub mod parameters;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use crate::event::{StoredEvent, SubmittedBy, SubmitterKind, tests::event};
+
+    /// A stored event, to be changed by tests.
+    pub fn stored(sequence: i64) -> StoredEvent {
+        StoredEvent {
+            sequence,
+            epoch: 0,
+            received_at: "2026-03-02T09:14:05.12Z".parse().expect("valid"),
+            timestamp: "2026-03-02T09:14:05Z".parse().expect("valid"),
+            submitted_by: SubmittedBy { kind: SubmitterKind::WriteKey, name: "acme-write-key/writeKey".to_owned() },
+            event: event(&format!("evt_{sequence}")),
+        }
+    }
+}
