@@ -103,6 +103,12 @@ pub struct ManagedStorage {
     pub image: Option<String>,
 }
 
+impl Default for ManagedStorage {
+    fn default() -> Self {
+        Self { size: default_size(), storage_class_name: None, resources: None, image: None }
+    }
+}
+
 fn default_size() -> String {
     "10Gi".to_owned()
 }
@@ -152,12 +158,13 @@ fn default_replicas() -> i32 {
 }
 
 /// Who may read the trail.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 pub struct Access {
     /// The workspace's owners: Kubernetes users, groups and service accounts who may read the
     /// events of this trail. Equal to binding them to the Role `<name>-owner`, which does as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
+    #[x_kube(validation = Rule::new("self.all(owner, owner.kind == 'User' || owner.kind == 'Group' || owner.kind == 'ServiceAccount')").message("access.owners: kind must be User, Group or ServiceAccount"))]
     pub owners: Vec<Subject>,
 }
 

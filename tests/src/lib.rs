@@ -1,1 +1,5 @@
+//! What the tests of this repository share: fixtures for the real parts they run against.
 
+pub mod cluster;
+pub mod control_plane;
+pub mod postgres;

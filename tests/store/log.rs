@@ -1,7 +1,9 @@
 //! The log on a real Postgres: gapless, in order, nothing lost, nothing twice.
 
 use audittrail_collector::event::leaf::{self, Salts};
-use audittrail_collector::event::{Actor, ActorType, Change, Context, Event, Resource, StoredEvent, SubmittedBy, SubmitterKind};
+use audittrail_collector::event::{
+    Actor, ActorType, Change, Context, Event, Resource, StoredEvent, SubmittedBy, SubmitterKind,
+};
 use audittrail_collector::store::connect::OpenError;
 use audittrail_collector::store::segment::SEGMENT_EVENTS;
 use audittrail_collector::store::writer::{WriteError, Writer};
@@ -90,9 +92,17 @@ async fn an_event_comes_back_as_it_was_written_and_its_leaf_can_be_proven() {
     let awkward = "tab\t newline\n backslash-dot\n\\.\n quote\" \\N é 🦀";
     let whole = Event {
         timestamp: Some("2026-03-02T09:14:05.123456Z".parse().expect("valid")),
-        resource: Some(Resource { r#type: "warehouse".to_owned(), id: awkward.to_owned(), name: Some(awkward.to_owned()) }),
+        resource: Some(Resource {
+            r#type: "warehouse".to_owned(),
+            id: awkward.to_owned(),
+            name: Some(awkward.to_owned()),
+        }),
         context: Some(Context { ip: Some("::1".to_owned()), user_agent: Some(awkward.to_owned()), request_id: None }),
-        changes: vec![Change { field: "enabled".to_owned(), before: Some(json!(true)), after: Some(json!([1.5, null, awkward])) }],
+        changes: vec![Change {
+            field: "enabled".to_owned(),
+            before: Some(json!(true)),
+            after: Some(json!([1.5, null, awkward])),
+        }],
         details: json!({"deep": {"text": awkward, "number": 9_007_199_254_740_992_u64}}).as_object().cloned(),
         ..event("evt_1")
     };
@@ -102,7 +112,10 @@ async fn an_event_comes_back_as_it_was_written_and_its_leaf_can_be_proven() {
     let stored = everything(&store).await.remove(0);
     assert!(stored.holds(&whole), "{stored:?}");
     let (personal, body, leaf_hash): (Vec<u8>, Vec<u8>, Vec<u8>) =
-        sqlx::query_as("SELECT personal_salt, body_salt, leaf_hash FROM event").fetch_one(&mut connection).await.expect("a row");
+        sqlx::query_as("SELECT personal_salt, body_salt, leaf_hash FROM event")
+            .fetch_one(&mut connection)
+            .await
+            .expect("a row");
     let salts = Salts { personal: personal.try_into().expect("16 bytes"), body: body.try_into().expect("16 bytes") };
     assert_eq!(leaf::commit(log_id, &stored, &salts).leaf[..], leaf_hash);
 }
@@ -129,7 +142,10 @@ async fn an_id_with_other_content_is_refused_with_all_that_came_with_it() {
     let refused = append(&writer, vec![event("b"), other.clone(), event("c")]).await;
     assert_eq!(refused, Err(WriteError::Conflict(vec![1])));
     assert_eq!(ids(&everything(&store).await), ["a"]);
-    assert_eq!(append(&writer, vec![event("d"), Event { outcome: None, ..other }]).await, Err(WriteError::Conflict(vec![1])));
+    assert_eq!(
+        append(&writer, vec![event("d"), Event { outcome: None, ..other }]).await,
+        Err(WriteError::Conflict(vec![1]))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,7 +159,10 @@ async fn a_conflict_in_a_group_leaves_the_other_requests_alone() {
     let group = [request(vec![event("a")]), request(vec![event("b"), other]), request(vec![event("c")])];
     let outcomes = store.append(CLAIM, &group).await.expect("committed");
     assert_eq!(outcomes[1], Outcome::Conflict(vec![1]));
-    assert!(matches!(outcomes[2], Outcome::Stored(Receipt { accepted: 1, last_sequence: Some(1), .. })), "{outcomes:?}");
+    assert!(
+        matches!(outcomes[2], Outcome::Stored(Receipt { accepted: 1, last_sequence: Some(1), .. })),
+        "{outcomes:?}"
+    );
     let events = everything(&store).await;
     assert_eq!(ids(&events), ["a", "c"]);
     assert_gapless(&events);
@@ -165,7 +184,11 @@ async fn a_second_try_of_the_same_request_counts_its_own_rows_as_accepted() {
 async fn a_group_may_cross_the_end_of_a_segment() {
     let (store, mut connection) = log().await;
     let before_the_end = SEGMENT_EVENTS - 2;
-    sqlx::query("UPDATE head SET next_sequence = $1").bind(before_the_end).execute(&mut connection).await.expect("moved");
+    sqlx::query("UPDATE head SET next_sequence = $1")
+        .bind(before_the_end)
+        .execute(&mut connection)
+        .await
+        .expect("moved");
     let writer = Writer::start(store.clone(), CLAIM.to_owned());
     let dated = |id: &str, timestamp: &str| Event { timestamp: Some(timestamp.parse().expect("valid")), ..event(id) };
     let batch = vec![
@@ -240,7 +263,10 @@ async fn a_heartbeat_is_read_back_with_what_the_database_promises() {
     assert!(heartbeat.durability.fsync && heartbeat.durability.full_page_writes);
     assert_eq!(heartbeat.durability.synchronous_commit, "on");
     let replicas = store.replicas().await.expect("readable");
-    assert_eq!(replicas.iter().map(|replica| (replica.name.as_str(), replica.generation)).collect::<Vec<_>>(), [("pod-1", 7)]);
+    assert_eq!(
+        replicas.iter().map(|replica| (replica.name.as_str(), replica.generation)).collect::<Vec<_>>(),
+        [("pod-1", 7)]
+    );
     store.forget_replicas(Some("pod-1")).await.expect("forgotten");
     assert!(store.replicas().await.expect("readable").is_empty());
 }
@@ -257,9 +283,8 @@ async fn what_was_acknowledged_survives_kills_of_the_database_once_and_in_order(
     store.open(CLAIM).await.expect("migrated");
     let writer = Writer::start(store.clone(), CLAIM.to_owned());
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|client| tokio::spawn(write_until(writer.clone(), client, stopped.clone())))
-        .collect();
+    let clients: Vec<_> =
+        (0..CLIENTS).map(|client| tokio::spawn(write_until(writer.clone(), client, stopped.clone()))).collect();
     for kill in 0..KILLS {
         // At least one commit between kills, so that each kill meets running writers.
         let goal = 20 * (i64::try_from(kill).expect("small") + 1);
@@ -274,18 +299,13 @@ async fn what_was_acknowledged_survives_kills_of_the_database_once_and_in_order(
     }
     let events = everything(&store).await;
     assert_gapless(&events);
-    let stored: BTreeMap<String, i64> =
-        events.into_iter().map(|stored| (stored.event.id, stored.sequence)).collect();
+    let stored: BTreeMap<String, i64> = events.into_iter().map(|stored| (stored.event.id, stored.sequence)).collect();
     assert_eq!(stored.len(), store.head().await.expect("readable").next_sequence as usize, "an id stands twice");
     assert_eq!(acknowledged, stored);
 }
 
 /// Writes one event after the other, each until it is acknowledged; returns ids with their sequences.
-async fn write_until(
-    writer: Writer,
-    client: usize,
-    stopped: tokio::sync::watch::Receiver<bool>,
-) -> Vec<(String, i64)> {
+async fn write_until(writer: Writer, client: usize, stopped: tokio::sync::watch::Receiver<bool>) -> Vec<(String, i64)> {
     let mut acknowledged = Vec::new();
     for number in 0.. {
         if *stopped.borrow() {

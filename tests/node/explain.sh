@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# What people read with kubectl: every field is documented, and the columns answer "does it work?".
+set -euo pipefail
+KUBECTL=("$(dirname "${BASH_SOURCE[0]}")/../cluster/in-node.sh" kubectl)
+
+fail() {
+	printf 'ERROR: %s\n' "$*" >&2
+	exit 1
+}
+
+# `kubectl explain` prints <no description> where the schema has none; --recursive leaves descriptions out, so each level is asked.
+documented() { # FIELD
+	local text
+	text=$("${KUBECTL[@]}" explain "$1")
+	[[ $text != *"<no description>"* && $text != *"<empty>"* ]] || fail "kubectl explain $1: a field has no description"
+}
+
+for field in audittrail.spec audittrail.spec.storage.managed audittrail.spec.storage.external audittrail.spec.collector \
+	audittrail.spec.access audittrail.spec.ingest audittrail.status auditforwarding.spec auditforwarding.spec.source.httpApi \
+	auditforwarding.spec.startFrom auditforwarding.status; do
+	documented "$field"
+done
+
+table=$("${KUBECTL[@]}" -n acme get audittrails,auditforwardings)
+grep -qE 'audittrail.audittrail.dev/acme +Acme +True +Verified ' <<<"$table" || fail "no Ready trail in: $table"
+grep -qE 'auditforwarding.audittrail.dev/to-source +acme +True +SourceAccepts +true ' <<<"$table" || fail "no Ready forwarding in: $table"
+"${KUBECTL[@]}" get audit --all-namespaces >/dev/null || fail "the category audit lists nothing"
