@@ -34,9 +34,9 @@ install_operator() {
 	local prefix
 	prefix=$(tests/cluster/images.sh prefix "$CONTEXT")
 	run helm upgrade --install audittrail charts/audittrail --namespace audittrail-system --create-namespace --wait --timeout 3m \
-		--set "images.operator.repository=$prefix/operator,images.operator.tag=dev" \
-		--set "images.collector.repository=$prefix/collector,images.collector.tag=dev" \
-		--set "images.postgres.repository=$prefix/postgres,images.postgres.tag=15"
+		--set-string "images.operator.repository=$prefix/operator,images.operator.tag=dev" \
+		--set-string "images.collector.repository=$prefix/collector,images.collector.tag=dev" \
+		--set-string "images.postgres.repository=$prefix/postgres,images.postgres.tag=15"
 }
 
 apply_resources() {
@@ -61,6 +61,7 @@ open_collector() {
 	WRITE_KEY=$(kubectl -n acme get secret acme-write-key -o 'jsonpath={.data.writeKey}' | base64 -d)
 	kubectl -n acme port-forward service/acme-collector :443 >"$WORK/forward" 2>&1 &
 	FORWARD_PID=$!
+	OWNER_TOKEN=$(owner_token)
 	within "$SEEN_WITHIN_SECONDS" grep -q 'Forwarding from 127' "$WORK/forward" || fail "kubectl port-forward: $(cat "$WORK/forward")"
 	URL=https://localhost:$(sed -n 's/^Forwarding from 127.0.0.1:\([0-9]*\).*/\1/p' "$WORK/forward" | head -n 1)
 }
@@ -74,16 +75,18 @@ collector() { # TOKEN PATH [CURL-ARGUMENT...]
 	curl --silent --show-error --max-time 20 --cacert "$WORK/ca.crt" -H "Authorization: Bearer $token" "$@" "$URL$path"
 }
 
+write() { collector "$WRITE_KEY" "$1" --json "$2" && echo; } # PATH BODY
+
 post_events() {
 	say "Ada's workspace has a day: Bo disables the production warehouse by mistake (examples/events.json)."
 	say "\$ curl --json @examples/events.json https://$COLLECTOR/v1/events   # with the write key"
-	collector "$WRITE_KEY" /v1/events --json @examples/events.json && echo
+	write /v1/events @examples/events.json
 }
 
 kubernetes_audit() {
 	if [[ -n $CONTEXT ]]; then
 		say "This cluster's API server is not ours to restart: a recorded audit log is replayed instead (examples/kubernetes-audit.json)."
-		collector "$WRITE_KEY" /v1/kubernetes --json @examples/kubernetes-audit.json && echo
+		write /v1/kubernetes @examples/kubernetes-audit.json
 		return
 	fi
 	say "The API server now sends its audit log to the trail (examples/audit-policy.yaml says what of it)."
@@ -121,11 +124,9 @@ audit_kubeconfig() {
 audit_seen() { owner_get '/v1/events?resource=acme/hello&type=Kubernetes%20Resource%20Deleted' | grep -q '"sequence"'; }
 
 # Ada is an owner by spec.access.owners: only owners may mint a token of acme-owner.
-owner_get() { # PATH
-	local token
-	token=$(kubectl --as ada@acme.example -n acme create token acme-owner --audience "$COLLECTOR")
-	collector "$token" "$1"
-}
+owner_token() { kubectl --as ada@acme.example -n acme create token acme-owner --audience "$COLLECTOR"; }
+
+owner_get() { collector "$OWNER_TOKEN" "$1" && echo; } # PATH
 
 owner_asks() {
 	say "Who touched the warehouse? (by resource)"
@@ -155,7 +156,7 @@ toggle() {
 	run kubectl -n acme patch auditforwarding to-source --type=merge --patch '{"spec":{"enabled":false}}'
 	run kubectl -n acme wait --for='jsonpath={.status.conditions[?(@.type=="Ready")].reason}=Disabled' --timeout=30s auditforwarding/to-source
 	run kubectl -n acme get auditforwardings
-	collector "$WRITE_KEY" /v1/events --json '{"type":"User Removed","actor":{"type":"user","id":"usr_ada"},"resource":{"type":"user","id":"usr_cleo"}}' && echo
+	write /v1/events '{"type":"User Removed","actor":{"type":"user","id":"usr_ada"},"resource":{"type":"user","id":"usr_cleo"}}'
 	say "On: it goes on where it stopped."
 	run kubectl -n acme patch auditforwarding to-source --type=merge --patch '{"spec":{"enabled":true}}'
 	run kubectl -n acme wait --for='jsonpath={.status.conditions[?(@.type=="Ready")].reason}=SourceAccepts' --timeout=60s auditforwarding/to-source

@@ -4,6 +4,7 @@
 //! server that is away must not stop a trail.
 
 use audittrail_crds::document::{DOCUMENT_MAX_BYTES, Document, SECRET_KEY, VERSION};
+use backon::ExponentialBuilder;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::watcher::{self, Event};
@@ -19,6 +20,9 @@ const FILE_POLL: Duration = Duration::from_secs(1);
 
 /// How long one watch call lasts, in seconds. A connection that died silently is noticed 5 s later.
 const WATCH_SECONDS: u32 = 20;
+
+/// Shortest and longest pause before a watch that failed is tried again.
+const WATCH_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 
 /// Where the document is.
 #[derive(Clone)]
@@ -183,11 +187,17 @@ fn file(path: PathBuf) -> Contents {
     }))
 }
 
+/// Pauses of a watch that failed: short, since a toggle waits for it once the API server is back.
+fn pauses() -> watcher::ExponentialBackoff {
+    let (min, max) = WATCH_PAUSES;
+    ExponentialBuilder::default().with_min_delay(min).with_max_delay(max).with_jitter().without_max_times().into()
+}
+
 /// Watches the Secret by name, which is all that the collector's Role allows. Errors of the watch are
-/// logged and tried again without end, at growing intervals.
+/// logged and tried again without end.
 fn secret(client: kube::Client, namespace: &str, name: &str) -> Contents {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}")).timeout(WATCH_SECONDS);
-    let events = watch_objects(kube::Api::<Secret>::namespaced(client, namespace), config).default_backoff();
+    let events = watch_objects(kube::Api::<Secret>::namespaced(client, namespace), config).backoff(pauses());
     Box::pin(events.filter_map(|event| async move {
         match event {
             Ok(Event::Apply(secret) | Event::InitApply(secret)) => Some(content(secret)),

@@ -33,9 +33,22 @@ impl fmt::Display for Type {
     }
 }
 
-/// Reason of a condition. The name is what `kubectl` shows.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Reason {
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Reason of a condition. The name is what `kubectl` shows.
+        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+        pub enum Reason {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Reason {
+            /// The closed list; `docs/conditions.md` has them all.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+reasons! {
     /// Trail ready: the collector answered, and a heartbeat row was written and read back.
     Verified,
     /// Trail: another `AuditTrail` of the namespace, made earlier, has the same workspace.

@@ -163,6 +163,14 @@ mod tests {
     }
 
     #[test]
+    fn every_reason_is_documented() {
+        let page = include_str!("../../docs/conditions.md");
+        let missing: Vec<&Reason> =
+            Reason::ALL.iter().filter(|reason| !page.contains(&format!("| `{reason}` |"))).collect();
+        assert!(missing.is_empty(), "docs/conditions.md lacks {missing:?}");
+    }
+
+    #[test]
     fn other_words_are_no_turn_and_another_reason_is() {
         let first = conditions(&[], ready(Status::False, Reason::CollectorNotReady, "0 of 1"), Some(1), at(1));
         let words = conditions(&first, ready(Status::False, Reason::CollectorNotReady, "0 of 2"), Some(1), at(2));

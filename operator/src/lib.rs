@@ -5,12 +5,13 @@
 //! | [`trail`], [`forwarding`] | the two controllers, with the same stages in the same order |
 //! | [`observe`] | polls collectors |
 //! | [`board`] | what this process knows besides Kubernetes |
-//! | [`watches`] | what wakes which resource |
+//! | [`watches`], [`changes`] | what wakes which resource |
 //! | [`api`] | server-side apply, only where something is lacking |
 //! | [`conditions`], [`pki`], [`secret_text`], [`names`] | pure parts that both use |
 
 pub mod api;
 pub mod board;
+pub mod changes;
 pub mod conditions;
 pub mod context;
 pub mod forwarding;
@@ -19,6 +20,8 @@ pub mod observe;
 pub mod pki;
 pub mod secret_text;
 pub mod settings;
+#[cfg(test)]
+mod testing;
 pub mod trail;
 pub mod watches;
 
@@ -38,7 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use watches::{Known, Named, children, metadata};
+use watches::{Known, Named};
 
 /// Changes that come in one go (an apply of several files) make one round.
 const DEBOUNCE: Duration = Duration::from_millis(100);
@@ -78,22 +81,23 @@ fn trails_controller(
     let (of_secret, of_config_map, waiting) = (known.clone(), known.clone(), known.clone());
     Controller::for_stream(watches::ours(client, writer), known.trails.clone())
         .with_config(controller::Config::default().debounce(DEBOUNCE))
-        .watches(metadata::<Secret>(client), watcher::Config::default(), move |secret| {
+        .trigger_backoff(watches::pause())
+        .watches_stream(watches::anybodys::<Secret>(client), move |secret| {
             of_secret.trails_concerned(&secret, Named::Secret)
         })
-        .watches(metadata::<ConfigMap>(client), watcher::Config::default(), move |config_map| {
+        .watches_stream(watches::anybodys::<ConfigMap>(client), move |config_map| {
             of_config_map.trails_concerned(&config_map, Named::ConfigMap)
         })
-        .watches(metadata::<AuditTrail>(client), watcher::Config::default(), move |trail| {
+        .watches_stream(watches::anybodys::<AuditTrail>(client), move |trail| {
             waiting.trails_in_waiting(&trail.metadata)
         })
-        .watches_stream(watches::touched(client), |forwarding| watches::trail_of_forwarding(&forwarding))
-        .watches(metadata::<Deployment>(client), children(), |child| Known::trail_of_child(&child))
-        .watches(metadata::<StatefulSet>(client), children(), |child| Known::trail_of_child(&child))
-        .watches(metadata::<Service>(client), children(), |child| Known::trail_of_child(&child))
-        .watches(metadata::<ServiceAccount>(client), children(), |child| Known::trail_of_child(&child))
-        .watches(metadata::<Role>(client), children(), |child| Known::trail_of_child(&child))
-        .watches(metadata::<RoleBinding>(client), children(), |child| Known::trail_of_child(&child))
+        .watches_stream(watches::forwardings(client), |forwarding| watches::trail_of_forwarding(&forwarding))
+        .watches_stream(watches::children::<Deployment>(client), |child| Known::trail_of_child(&child))
+        .watches_stream(watches::children::<StatefulSet>(client), |child| Known::trail_of_child(&child))
+        .watches_stream(watches::children::<Service>(client), |child| Known::trail_of_child(&child))
+        .watches_stream(watches::children::<ServiceAccount>(client), |child| Known::trail_of_child(&child))
+        .watches_stream(watches::children::<Role>(client), |child| Known::trail_of_child(&child))
+        .watches_stream(watches::children::<RoleBinding>(client), |child| Known::trail_of_child(&child))
 }
 
 fn forwardings_controller(
@@ -106,13 +110,14 @@ fn forwardings_controller(
     let news = futures::stream::unfold(told, async |mut told| Some((told.recv().await?, told)));
     Controller::for_stream(watches::ours(client, writer), known.forwardings.clone())
         .with_config(controller::Config::default().debounce(DEBOUNCE))
-        .watches(metadata::<Secret>(client), watcher::Config::default(), move |secret| {
+        .trigger_backoff(watches::pause())
+        .watches_stream(watches::anybodys::<Secret>(client), move |secret| {
             of_secret.forwardings_concerned(&secret.metadata, Named::Secret)
         })
-        .watches(metadata::<ConfigMap>(client), watcher::Config::default(), move |config_map| {
+        .watches_stream(watches::anybodys::<ConfigMap>(client), move |config_map| {
             of_config_map.forwardings_concerned(&config_map.metadata, Named::ConfigMap)
         })
-        .watches(metadata::<AuditTrail>(client), watcher::Config::default(), move |trail| {
+        .watches_stream(watches::anybodys::<AuditTrail>(client), move |trail| {
             let namespace = trail.metadata.namespace.unwrap_or_default();
             of_trail.forwardings_of(&ObjectRef::new(&trail.metadata.name.unwrap_or_default()).within(&namespace))
         })
@@ -140,7 +145,8 @@ where
             Err(controller::Error::ReconcilerFailed(error, resource)) => {
                 tracing::warn!(resource = %resource, %error, "a round failed and will be tried again");
             }
-            Err(error) => tracing::warn!(%error, "a watch failed and is tried again"),
+            // Errors of watches end in the module `changes`.
+            Err(error) => tracing::warn!(%error, "the controller failed"),
         })
         .await;
 }

@@ -1,68 +1,48 @@
 //! What wakes which resource. The mappings are pure. Everything but our own resources is watched
 //! by metadata alone, so that the operator never holds other people's Secrets in memory.
 
+use crate::changes::{self, Item, Watched, changes};
 use crate::forwarding::trail_key;
 use crate::names::{CHILDREN_SELECTOR, Key, TRAIL_LABEL};
 use audittrail_crds::condition::{Reason, Type};
 use audittrail_crds::{AuditForwarding, AuditTrail};
-use futures::{Stream, TryStreamExt};
+use futures::Stream;
 use kube::api::{Api, ObjectMeta, PartialObjectMeta};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher::{self, watcher};
+use kube::runtime::watcher;
 use kube::runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates};
 use kube::{Client, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
-use std::collections::HashMap;
-use std::fmt::Debug;
 use std::sync::Arc;
 
-/// Metadata of objects of kind `K`, in all namespaces.
-pub fn metadata<K: Resource<DynamicType = ()>>(client: &Client) -> Api<PartialObjectMeta<K>> {
-    Api::all(client.clone())
+/// Metadata of all objects of kind `K`: those that resources name may be anybody's.
+pub fn anybodys<K: Resource<DynamicType = ()>>(client: &Client) -> impl Stream<Item = Item<PartialObjectMeta<K>>> + Send + use<K>
+where
+    PartialObjectMeta<K>: Watched,
+{
+    changes(Api::all(client.clone()), watcher::Config::default(), changes::any)
 }
 
-/// Only children of trails.
-pub fn children() -> watcher::Config {
-    watcher::Config::default().labels(CHILDREN_SELECTOR)
+/// Metadata of the children of all trails.
+pub fn children<K: Resource<DynamicType = ()>>(client: &Client) -> impl Stream<Item = Item<PartialObjectMeta<K>>> + Send + use<K>
+where
+    PartialObjectMeta<K>: Watched,
+{
+    changes(Api::all(client.clone()), watcher::Config::default().labels(CHILDREN_SELECTOR), changes::any)
+}
+
+/// Forwardings as triggers for their trail.
+pub fn forwardings(client: &Client) -> impl Stream<Item = Item<AuditForwarding>> + Send + use<> {
+    changes(Api::all(client.clone()), watcher::Config::default(), changes::spec)
 }
 
 /// A resource of ours as a trigger: changes of its spec and its finalizers, but not of its
 /// status, which we write ourselves. All of them go to `writer`.
-pub fn ours<K>(client: &Client, writer: Writer<K>) -> impl Stream<Item = Result<K, watcher::Error>> + Send + use<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-{
-    watcher(Api::<K>::all(client.clone()), watcher::Config::default())
-        .default_backoff()
+pub fn ours<K: Watched>(client: &Client, writer: Writer<K>) -> impl Stream<Item = Item<K>> + Send + use<K> {
+    changes::events(Api::<K>::all(client.clone()), watcher::Config::default())
         .reflect(writer)
         .applied_objects()
         .predicate_filter(predicates::generation.combine(predicates::finalizers), PredicateConfig::default())
-}
-
-/// Forwardings as a trigger for their trail: changes of their spec, and their deletion, which
-/// need not change the generation. Not their status, which we write.
-pub fn touched(client: &Client) -> impl Stream<Item = Result<AuditForwarding, watcher::Error>> + Send + use<> {
-    let mut generations = HashMap::new();
-    watcher(Api::<AuditForwarding>::all(client.clone()), watcher::Config::default())
-        .default_backoff()
-        .try_filter_map(move |event| std::future::ready(Ok(spec_change(event, &mut generations))))
-}
-
-/// The object, if the event is a change of its spec or its deletion.
-fn spec_change<K: Resource>(event: watcher::Event<K>, generations: &mut HashMap<String, i64>) -> Option<K> {
-    match event {
-        watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
-            let generation = object.meta().generation.unwrap_or_default();
-            let before = generations.insert(object.uid().unwrap_or_default(), generation);
-            (before != Some(generation)).then_some(object)
-        }
-        watcher::Event::Delete(object) => {
-            generations.remove(&object.uid().unwrap_or_default());
-            Some(object)
-        }
-        watcher::Event::Init | watcher::Event::InitDone => None,
-    }
 }
 
 /// Both kinds of ours, as they are in memory: what a change elsewhere concerns is looked up here.

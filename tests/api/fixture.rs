@@ -1,8 +1,7 @@
 //! What tests of the operator at level api share: the operator itself, with the chart's
 //! permissions, on the control plane, and a namespace for each test.
 
-// Each test binary uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use audittrail_crds::document::{Document, SECRET_KEY};
 use audittrail_crds::{AuditForwarding, AuditTrail};
@@ -41,8 +40,8 @@ pub async fn setup(namespace: &str) -> Option<Setup> {
 
 /// The same, with an operator that polls every collector at `collector`.
 pub async fn setup_with(namespace: &str, collector: Option<SocketAddr>) -> Option<Setup> {
-    let control_plane = ControlPlane::shared()?;
     static OPERATOR: Once = Once::new();
+    let control_plane = ControlPlane::shared()?;
     OPERATOR.call_once(|| start_operator(control_plane, collector));
     let setup = Setup { client: control_plane.admin().await, namespace: namespace.to_owned() };
     let made = serde_json::from_value(json!({"metadata": {"name": namespace}})).expect("a namespace");

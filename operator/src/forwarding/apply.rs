@@ -31,3 +31,40 @@ pub fn placement(entry: &Forwarding, facts: Option<&Facts>) -> Placement {
         endpoint: placed.endpoint.clone(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::board::Applied;
+    use crate::forwarding::{build, validate::validate};
+    use crate::testing::{facts, forwarding_inputs};
+    use serde_json::json;
+    use std::sync::Arc;
+
+    fn entry() -> Forwarding {
+        build::entry(&validate(&forwarding_inputs(&json!({"region": "US"}))).expect("valid"))
+    }
+
+    fn facts_with(entries: Vec<Forwarding>) -> Facts {
+        let mut facts = facts();
+        let applied = facts.applied.as_deref().expect("applied").clone();
+        let document = audittrail_crds::document::Document { forwardings: entries, ..applied.document };
+        facts.applied = Some(Arc::new(Applied { document, ..applied }));
+        facts
+    }
+
+    #[test]
+    fn an_entry_that_the_document_has_is_placed_with_its_generation() {
+        let facts = facts_with(vec![Forwarding { generation: 7, ..entry() }]);
+        let expected = Placement::Placed { generation: 7, endpoint: "https://api.segment.io".to_owned() };
+        assert_eq!(placement(&entry(), Some(&facts)), expected);
+    }
+
+    #[test]
+    fn an_entry_that_is_absent_or_older_is_pending() {
+        assert_eq!(placement(&entry(), None), Placement::Pending);
+        assert_eq!(placement(&entry(), Some(&facts_with(vec![]))), Placement::Pending);
+        let older = facts_with(vec![Forwarding { enabled: false, generation: 7, ..entry() }]);
+        assert_eq!(placement(&entry(), Some(&older)), Placement::Pending);
+    }
+}

@@ -35,3 +35,49 @@ fn start(from: &forwarding::StartFrom) -> StartFrom {
         (Some(Position::Now) | None, _, _) => StartFrom::Now,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forwarding::validate::validate;
+    use crate::testing::{forwarding, forwarding_inputs};
+    use serde_json::json;
+
+    fn entry_of(source: &serde_json::Value) -> Forwarding {
+        entry(&validate(&forwarding_inputs(source)).expect("valid"))
+    }
+
+    #[test]
+    fn a_region_is_segments_own_endpoint() {
+        assert_eq!(entry_of(&json!({"region": "US"})).endpoint, "https://api.segment.io");
+        assert_eq!(entry_of(&json!({"region": "EU"})).endpoint, "https://events.eu1.segmentapis.com");
+    }
+
+    #[test]
+    fn an_endpoint_loses_its_last_slash() {
+        assert_eq!(
+            entry_of(&json!({"endpoint": "https://source.example/base/"})).endpoint,
+            "https://source.example/base"
+        );
+    }
+
+    #[test]
+    fn each_place_to_start_from_has_its_word() {
+        for (from, expected) in [
+            (json!(null), StartFrom::Now),
+            (json!({"position": "Now"}), StartFrom::Now),
+            (json!({"position": "Beginning"}), StartFrom::Beginning),
+            (json!({"sequence": 7}), StartFrom::Sequence(7)),
+        ] {
+            let mut inputs = forwarding_inputs(&json!({"region": "US"}));
+            inputs.forwarding.spec.start_from = serde_json::from_value(from).expect("a place");
+            assert_eq!(entry(&validate(&inputs).expect("valid")).start_from, expected);
+        }
+    }
+
+    #[test]
+    fn the_toggle_is_on_unless_it_is_said_otherwise() {
+        assert!(entry_of(&json!({"region": "US"})).enabled);
+        assert!(forwarding(&json!({"region": "US"})).spec.enabled);
+    }
+}

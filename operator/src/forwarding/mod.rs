@@ -33,13 +33,29 @@ pub async fn reconcile(forwarding: Arc<AuditForwarding>, context: Arc<Context>) 
     if forwarding.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
-    let Some(inputs) = read::inputs(&context.client, &forwarding).await? else { return Ok(Action::await_change()) };
+    let inputs = match read::inputs(&context.client, &forwarding).await {
+        Ok(Some(inputs)) => inputs,
+        Ok(None) => return Ok(Action::await_change()),
+        Err(error) => return Err(told(&context, &forwarding, error).await),
+    };
     let entry = validate::validate(&inputs).map(|valid| build::entry(&valid));
     let facts = context.board.facts(&trail_key(&forwarding));
     let placement = entry.map(|entry| apply::placement(&entry, facts.as_ref()));
     status::settle(&context, &inputs.forwarding, &placement, facts.as_ref(), Timestamp::now()).await?;
     context.failures.clear(&ObjectRef::from_obj(&*forwarding).erase());
     Ok(Action::requeue(RECHECK))
+}
+
+/// The error, told by the status where it does not pass by itself.
+async fn told(context: &Context, forwarding: &AuditForwarding, error: write::Error) -> write::Error {
+    if !error.needs_help() {
+        return error;
+    }
+    let refused = Err(validate::Invalid::Refused { words: error.to_string() });
+    match status::settle(context, forwarding, &refused, None, Timestamp::now()).await {
+        Ok(()) => error,
+        Err(worse) => worse,
+    }
 }
 
 /// What follows a failed round: another one, later each time.

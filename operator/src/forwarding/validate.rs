@@ -42,6 +42,12 @@ pub enum Invalid {
     /// A Secret or ConfigMap is missing, or its value cannot be used.
     #[error(transparent)]
     Text(#[from] secret_text::Error),
+    /// The API server does not let the operator look.
+    #[error("the API server refused to tell: {words}")]
+    Refused {
+        /// What was asked, and the API server's words.
+        words: String,
+    },
 }
 
 impl Invalid {
@@ -50,6 +56,7 @@ impl Invalid {
         match self {
             Self::TrailMissing { .. } => Reason::TrailMissing,
             Self::Text(error) => error.reason(),
+            Self::Refused { .. } => Reason::ApplyFailed,
         }
     }
 }

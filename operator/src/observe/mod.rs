@@ -11,17 +11,19 @@ use crate::board::{Applied, Entry, Facts};
 use crate::context::Context;
 use crate::names::{Key, Names};
 use crate::trail::status;
-use audittrail_crds::report::Report;
+use audittrail_crds::report::{Report, State};
 use client::Collector;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Between two polls of a trail that is ready.
+/// Between two polls of a trail that is ready. With [`SECOND_TRY_AFTER`] and a poll that runs into its
+/// time limit, what breaks is seen within 10 s.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Between two polls of a trail that is not: a change takes effect within 2 s and should be seen.
-const EVERY_WHEN_NOT_READY: Duration = Duration::from_secs(1);
+/// Between two polls of a trail that is not, or that has yet to try a source: a change takes
+/// effect within 2 s and should be seen.
+const EVERY_WHEN_EXPECTING: Duration = Duration::from_secs(1);
 
 /// After a poll that failed, one more is tried before the trail is called silent: a connection
 /// that met a pod on its way out is no outage.
@@ -78,10 +80,10 @@ async fn observe(context: &Context, collector: &mut Collector, applied: &Applied
 }
 
 fn pause(facts: &Facts) -> Duration {
-    match &facts.ready {
-        Some(ready) if ready.status == "True" => EVERY,
-        _ => EVERY_WHEN_NOT_READY,
-    }
+    let ready = facts.ready.as_ref().is_some_and(|ready| ready.status == "True");
+    let Some(Ok(report)) = &facts.observation else { return EVERY_WHEN_EXPECTING };
+    let pending = report.forwardings.iter().any(|forwarding| forwarding.state == State::Pending);
+    if ready && !pending { EVERY } else { EVERY_WHEN_EXPECTING }
 }
 
 /// What a trail's forwardings know already.

@@ -46,3 +46,41 @@ fn forwardings(facts: &Facts) -> &[Forwarding] {
         _ => &[],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{facts, report};
+    use audittrail_crds::report::{Report, State};
+
+    fn with_report(change: impl FnOnce(&mut Report)) -> Facts {
+        let mut report = report();
+        change(&mut report);
+        Facts { observation: Some(Ok(report)), ..facts() }
+    }
+
+    #[test]
+    fn the_time_alone_is_no_news() {
+        let later = with_report(|report| report.replicas[0].seen.0 += jiff::SignedDuration::from_secs(5));
+        assert_eq!(news(&facts(), &later), News::None);
+    }
+
+    #[test]
+    fn counters_are_news_that_can_wait() {
+        assert_eq!(news(&facts(), &with_report(|report| report.forwardings[0].delivered += 1)), News::Counters);
+    }
+
+    #[test]
+    fn states_replicas_and_silence_are_turns() {
+        let silent = Facts { observation: Some(Err(crate::observe::Silence { message: String::new() })), ..facts() };
+        for after in [
+            with_report(|report| report.forwardings[0].state = State::KeyRefused),
+            with_report(|report| report.forwardings[0].generation += 1),
+            with_report(|report| report.replicas[0].generation += 1),
+            silent,
+        ] {
+            assert_eq!(news(&facts(), &after), News::Turn);
+        }
+        assert_eq!(news(&Facts::default(), &facts()), News::Turn);
+    }
+}

@@ -64,3 +64,65 @@ fn write_key(secret: &str, random: &mut impl Rng) -> WriteKey {
 fn characters(random: &mut impl Rng) -> String {
     Alphanumeric.sample_string(random, SECRET_CHARS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{managed, now, valid};
+    use jiff::SignedDuration;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    fn completed(valid: &Valid, now: Timestamp) -> Material {
+        complete(valid, now, &mut StdRng::seed_from_u64(1), KeyPair::generate).expect("material")
+    }
+
+    /// The trail as it is read in the next round, with what this one made.
+    fn next_round(valid: &Valid, material: &Material) -> Valid {
+        let mut next = valid.clone();
+        next.kept.authority = Some(material.authority.clone());
+        next.kept.password.clone_from(&material.postgres_password);
+        next.kept.write_keys = Some(material.write_keys.clone());
+        next.kept.postgres_leaf.clone_from(&material.postgres_leaf);
+        next.kept.collector_leaf = Some(material.collector_leaf.clone());
+        next
+    }
+
+    #[test]
+    fn a_new_trail_gets_keys_of_its_own() {
+        let material = completed(&valid(&managed()), now());
+        let key = material.write_keys[0].key.reveal();
+        assert!(key.starts_with("atk_") && key.len() == 44, "{key}");
+        assert_eq!(material.postgres_password.expect("managed").reveal().len(), SECRET_CHARS);
+    }
+
+    #[test]
+    fn the_next_round_makes_nothing() {
+        let first = valid(&managed());
+        let made = completed(&first, now());
+        let again = completed(&next_round(&first, &made), now() + SignedDuration::from_hours(24));
+        assert_eq!(again.authority, made.authority);
+        assert_eq!((again.collector_leaf, again.postgres_leaf), (made.collector_leaf, made.postgres_leaf));
+        assert_eq!((again.write_keys, again.postgres_password), (made.write_keys, made.postgres_password));
+    }
+
+    #[test]
+    fn leaves_are_renewed_after_60_days_and_the_authority_is_not() {
+        let first = valid(&managed());
+        let made = completed(&first, now());
+        let later = completed(&next_round(&first, &made), now() + SignedDuration::from_hours(24 * 61));
+        assert_eq!(later.authority, made.authority);
+        assert_ne!(later.collector_leaf, made.collector_leaf);
+        assert_ne!(later.postgres_leaf, made.postgres_leaf);
+    }
+
+    #[test]
+    fn leaves_of_a_lost_authority_are_made_anew() {
+        let first = valid(&managed());
+        let mut next = next_round(&first, &completed(&first, now()));
+        next.kept.authority = None;
+        let again = completed(&next, now());
+        assert!(again.collector_leaf.is_current(&again.authority, &next.names.collector_certificate_names(), now()));
+        assert_ne!(Some(again.collector_leaf), next.kept.collector_leaf);
+    }
+}

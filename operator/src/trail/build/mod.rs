@@ -115,3 +115,6 @@ impl Parent {
         ObjectMeta { name: Some(name), labels: Some(self.names.labels(component)), ..ObjectMeta::default() }
     }
 }
+
+#[cfg(test)]
+mod tests;

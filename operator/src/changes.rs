@@ -1,0 +1,180 @@
+//! Watches that outlive the API server's restarts.
+//!
+//! A controller pauses all of its watches when one of them fails. After a restart of the API server
+//! every one fails, one by one, and the controller is deaf for minutes. So here each watch pauses
+//! by itself, and its errors end here. And it remembers what it has seen: a new list tells nothing
+//! that is known already, and does tell what was deleted while nobody looked.
+
+use futures::{Stream, StreamExt};
+use kube::api::Api;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use std::collections::{HashMap, HashSet};
+use std::fmt::Debug;
+use std::time::Duration;
+
+/// First pause of a watch after an error; it doubles with each.
+const PAUSE_FIRST: Duration = Duration::from_millis(250);
+
+/// Longest pause of a watch after an error. Short: what the operator does not see, it does not do.
+const PAUSE_LONGEST: Duration = Duration::from_secs(5);
+
+/// An object, as an item of a stream that never has an error.
+pub type Item<K> = Result<K, watcher::Error>;
+
+/// Whatever is watched.
+pub trait Watched: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
+impl<K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Watched for K {}
+
+/// Events of a watch, without its errors.
+pub fn events<K: Watched>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send {
+    watcher(api, config).backoff(Pause::default()).filter_map(async |event| match event {
+        Ok(event) => Some(Ok(event)),
+        Err(error) => {
+            tracing::warn!(kind = %K::kind(&()), %error, "a watch failed and is tried again");
+            None
+        }
+    })
+}
+
+/// Objects whose `version` changed, and objects that were deleted.
+pub fn changes<K: Watched>(
+    api: Api<K>,
+    config: watcher::Config,
+    version: fn(&K) -> String,
+) -> impl Stream<Item = Item<K>> + Send {
+    let mut seen = Seen { objects: HashMap::new(), listed: HashSet::new(), version };
+    events(api, config).flat_map(move |event| {
+        let changed = event.map_or_else(|error| vec![Err(error)], |event| seen.changed(event).into_iter().map(Ok).collect());
+        futures::stream::iter(changed)
+    })
+}
+
+/// Any change of the object.
+pub fn any<K: Resource>(object: &K) -> String {
+    object.resource_version().unwrap_or_default()
+}
+
+/// Changes of what is wished, not of what is.
+pub fn spec<K: Resource>(object: &K) -> String {
+    object.meta().generation.unwrap_or_default().to_string()
+}
+
+/// What a watch has seen so far.
+struct Seen<K> {
+    /// By UID; without the fields that only other people need.
+    objects: HashMap<String, (String, K)>,
+    /// UIDs in the list that is under way.
+    listed: HashSet<String>,
+    version: fn(&K) -> String,
+}
+
+impl<K: Watched> Seen<K> {
+    fn changed(&mut self, event: Event<K>) -> Vec<K> {
+        match event {
+            Event::Init => {
+                self.listed.clear();
+                Vec::new()
+            }
+            Event::InitApply(object) => {
+                self.listed.insert(object.uid().unwrap_or_default());
+                self.applied(object).into_iter().collect()
+            }
+            Event::InitDone => {
+                let listed = std::mem::take(&mut self.listed);
+                self.objects.extract_if(|uid, _| !listed.contains(uid)).map(|(_, (_, object))| object).collect()
+            }
+            Event::Apply(object) => self.applied(object).into_iter().collect(),
+            Event::Delete(object) => {
+                self.objects.remove(&object.uid().unwrap_or_default());
+                vec![object]
+            }
+        }
+    }
+
+    fn applied(&mut self, object: K) -> Option<K> {
+        let version = (self.version)(&object);
+        let mut kept = object.clone();
+        kept.meta_mut().managed_fields = None;
+        kept.meta_mut().annotations = None;
+        let before = self.objects.insert(object.uid().unwrap_or_default(), (version.clone(), kept));
+        before.is_none_or(|(before, _)| before != version).then_some(object)
+    }
+}
+
+/// Pauses of a watch after errors in a row.
+#[derive(Default)]
+struct Pause {
+    errors: u32,
+}
+
+impl Iterator for Pause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = PAUSE_FIRST.saturating_mul(2_u32.saturating_pow(self.errors)).min(PAUSE_LONGEST);
+        self.errors = self.errors.saturating_add(1);
+        Some(pause)
+    }
+}
+
+impl Backoff for Pause {
+    fn reset(&mut self) {
+        self.errors = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::json;
+
+    fn object(name: &str, version: i32) -> ConfigMap {
+        let metadata = json!({"name": name, "uid": name, "resourceVersion": version.to_string(), "generation": 1});
+        serde_json::from_value(json!({"metadata": metadata})).expect("a ConfigMap")
+    }
+
+    fn told(seen: &mut Seen<ConfigMap>, events: Vec<Event<ConfigMap>>) -> Vec<String> {
+        events.into_iter().flat_map(|event| seen.changed(event)).map(|object| object.name_any()).collect()
+    }
+
+    fn seen(version: fn(&ConfigMap) -> String) -> Seen<ConfigMap> {
+        let mut seen = Seen { objects: HashMap::new(), listed: HashSet::new(), version };
+        let list = vec![Event::Init, Event::InitApply(object("a", 1)), Event::InitApply(object("b", 1)), Event::InitDone];
+        assert_eq!(told(&mut seen, list), ["a", "b"]);
+        seen
+    }
+
+    #[test]
+    fn a_second_list_tells_what_changed_and_what_is_gone() {
+        let list = vec![Event::Init, Event::InitApply(object("a", 1)), Event::InitApply(object("c", 2)), Event::InitDone];
+        assert_eq!(told(&mut seen(any), list), ["c", "b"]);
+    }
+
+    #[test]
+    fn a_deletion_is_told_once() {
+        let mut seen = seen(any);
+        assert_eq!(told(&mut seen, vec![Event::Delete(object("b", 2))]), ["b"]);
+        let list = vec![Event::Init, Event::InitApply(object("a", 1)), Event::InitDone];
+        assert!(told(&mut seen, list).is_empty());
+    }
+
+    #[test]
+    fn a_change_of_the_status_is_no_change_of_the_spec() {
+        assert!(told(&mut seen(spec), vec![Event::Apply(object("a", 2))]).is_empty());
+        assert_eq!(told(&mut seen(any), vec![Event::Apply(object("a", 2))]), ["a"]);
+    }
+
+    #[test]
+    fn pauses_grow_to_five_seconds_and_start_anew_after_a_success() {
+        let mut pause = Pause::default();
+        let milliseconds: Vec<u128> = pause.by_ref().take(6).map(|pause| pause.as_millis()).collect();
+        assert_eq!(milliseconds, [250, 500, 1000, 2000, 4000, 5000]);
+        pause.reset();
+        assert_eq!(pause.next(), Some(PAUSE_FIRST));
+    }
+}
