@@ -30,7 +30,10 @@ pub trait Watched: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned
 impl<K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Watched for K {}
 
 /// Events of a watch, without its errors.
-pub fn events<K: Watched>(api: Api<K>, config: watcher::Config) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send {
+pub fn events<K: Watched>(
+    api: Api<K>,
+    config: watcher::Config,
+) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send {
     watcher(api, config).backoff(Pause::default()).filter_map(async |event| match event {
         Ok(event) => Some(Ok(event)),
         Err(error) => {
@@ -48,7 +51,8 @@ pub fn changes<K: Watched>(
 ) -> impl Stream<Item = Item<K>> + Send {
     let mut seen = Seen { objects: HashMap::new(), listed: HashSet::new(), version };
     events(api, config).flat_map(move |event| {
-        let changed = event.map_or_else(|error| vec![Err(error)], |event| seen.changed(event).into_iter().map(Ok).collect());
+        let changed =
+            event.map_or_else(|error| vec![Err(error)], |event| seen.changed(event).into_iter().map(Ok).collect());
         futures::stream::iter(changed)
     })
 }
@@ -144,14 +148,16 @@ mod tests {
 
     fn seen(version: fn(&ConfigMap) -> String) -> Seen<ConfigMap> {
         let mut seen = Seen { objects: HashMap::new(), listed: HashSet::new(), version };
-        let list = vec![Event::Init, Event::InitApply(object("a", 1)), Event::InitApply(object("b", 1)), Event::InitDone];
+        let list =
+            vec![Event::Init, Event::InitApply(object("a", 1)), Event::InitApply(object("b", 1)), Event::InitDone];
         assert_eq!(told(&mut seen, list), ["a", "b"]);
         seen
     }
 
     #[test]
     fn a_second_list_tells_what_changed_and_what_is_gone() {
-        let list = vec![Event::Init, Event::InitApply(object("a", 1)), Event::InitApply(object("c", 2)), Event::InitDone];
+        let list =
+            vec![Event::Init, Event::InitApply(object("a", 1)), Event::InitApply(object("c", 2)), Event::InitDone];
         assert_eq!(told(&mut seen(any), list), ["c", "b"]);
     }
 

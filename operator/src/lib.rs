@@ -81,7 +81,6 @@ fn trails_controller(
     let (of_secret, of_config_map, waiting) = (known.clone(), known.clone(), known.clone());
     Controller::for_stream(watches::ours(client, writer), known.trails.clone())
         .with_config(controller::Config::default().debounce(DEBOUNCE))
-        .trigger_backoff(watches::pause())
         .watches_stream(watches::anybodys::<Secret>(client), move |secret| {
             of_secret.trails_concerned(&secret, Named::Secret)
         })
@@ -110,7 +109,6 @@ fn forwardings_controller(
     let news = futures::stream::unfold(told, async |mut told| Some((told.recv().await?, told)));
     Controller::for_stream(watches::ours(client, writer), known.forwardings.clone())
         .with_config(controller::Config::default().debounce(DEBOUNCE))
-        .trigger_backoff(watches::pause())
         .watches_stream(watches::anybodys::<Secret>(client), move |secret| {
             of_secret.forwardings_concerned(&secret.metadata, Named::Secret)
         })

@@ -16,7 +16,9 @@ use kube::{Client, Resource, ResourceExt};
 use std::sync::Arc;
 
 /// Metadata of all objects of kind `K`: those that resources name may be anybody's.
-pub fn anybodys<K: Resource<DynamicType = ()>>(client: &Client) -> impl Stream<Item = Item<PartialObjectMeta<K>>> + Send + use<K>
+pub fn anybodys<K: Resource<DynamicType = ()>>(
+    client: &Client,
+) -> impl Stream<Item = Item<PartialObjectMeta<K>>> + Send + use<K>
 where
     PartialObjectMeta<K>: Watched,
 {
@@ -24,7 +26,9 @@ where
 }
 
 /// Metadata of the children of all trails.
-pub fn children<K: Resource<DynamicType = ()>>(client: &Client) -> impl Stream<Item = Item<PartialObjectMeta<K>>> + Send + use<K>
+pub fn children<K: Resource<DynamicType = ()>>(
+    client: &Client,
+) -> impl Stream<Item = Item<PartialObjectMeta<K>>> + Send + use<K>
 where
     PartialObjectMeta<K>: Watched,
 {

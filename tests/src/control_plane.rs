@@ -15,7 +15,7 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,8 @@ pub struct ControlPlane {
     directory: PathBuf,
     programs: PathBuf,
     kubeconfig: Kubeconfig,
-    daemons: Vec<Child>,
+    ports: Ports,
+    daemons: Mutex<Vec<Child>>,
 }
 
 impl ControlPlane {
@@ -66,10 +67,10 @@ impl ControlPlane {
         let ports = Ports::free();
         let pki = Pki::make(&directory);
         let kubeconfig = pki.kubeconfig(ports.api);
-        let mut control_plane = Self { directory, programs, kubeconfig, daemons: Vec::new() };
+        let control_plane = Self { directory, programs, kubeconfig, ports, daemons: Mutex::default() };
         control_plane.write_kubeconfig();
-        control_plane.daemon("etcd", &etcd_flags(&ports));
-        control_plane.daemon("kube-apiserver", &apiserver_flags(&ports));
+        control_plane.daemon("etcd", &etcd_flags(&control_plane.ports));
+        control_plane.daemon("kube-apiserver", &apiserver_flags(&control_plane.ports));
         control_plane.wait_until_ready();
         control_plane.install_chart();
         control_plane
@@ -117,6 +118,24 @@ impl ControlPlane {
         text(&output.stdout)
     }
 
+    /// Kills the API server and starts it again; returns when it is ready.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub fn restart_api_server(&self) {
+        let mut api_server = self.daemons().pop().expect("the API server was started last");
+        // The directory stays for the next one.
+        io::copy(&mut "keep".as_bytes(), &mut api_server.stdin.take().expect("it has an input"))
+            .expect("the shell reads");
+        api_server.wait().expect("the shell ends");
+        self.daemon("kube-apiserver", &apiserver_flags(&self.ports));
+        self.wait_until_ready();
+    }
+
+    fn daemons(&self) -> MutexGuard<'_, Vec<Child>> {
+        self.daemons.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn write_kubeconfig(&self) {
         let text = serde_saphyr::to_string(&self.kubeconfig).expect("a kubeconfig is YAML");
         fs::write(self.directory.join("kubeconfig"), text).expect("it can be written");
@@ -124,10 +143,15 @@ impl ControlPlane {
 
     /// Starts a program whose end, and whose directory's, follows ours: the shell waits for the
     /// end of its standard input, which only we hold open.
-    fn daemon(&mut self, program: &str, flags: &[String]) {
-        let log = File::create(self.directory.join(format!("{program}.log"))).expect("a log can be made");
+    fn daemon(&self, program: &str, flags: &[String]) {
+        let log = File::options().create(true).append(true).open(self.directory.join(format!("{program}.log")));
+        let log = log.expect("a log can be made");
         let child = Command::new("/bin/sh")
-            .args(["-c", r#""$@" </dev/null & cat >/dev/null; kill -9 $!; wait; rm -rf "$PWD""#, "sh"])
+            .args([
+                "-c",
+                r#""$@" </dev/null & word=$(cat); kill -9 $!; wait; [ "$word" = keep ] || rm -rf "$PWD""#,
+                "sh",
+            ])
             .arg(self.programs.join(program))
             .args(flags)
             .current_dir(&self.directory)
@@ -138,7 +162,7 @@ impl ControlPlane {
             .stderr(log)
             .spawn()
             .expect("/bin/sh runs");
-        self.daemons.push(child);
+        self.daemons().push(child);
     }
 
     fn wait_until_ready(&self) {
@@ -188,7 +212,7 @@ impl ControlPlane {
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
-        for daemon in &mut self.daemons {
+        for daemon in self.daemons().iter_mut() {
             drop(daemon.stdin.take());
             // The shell ends by itself now, and removes the directory.
             let _ = daemon.wait();
@@ -218,6 +242,7 @@ fn programs() -> Result<PathBuf, String> {
     }
 }
 
+#[derive(Debug)]
 struct Ports {
     etcd: u16,
     etcd_peer: u16,
