@@ -42,7 +42,7 @@ level_lint() {
 
 level_unit() {
 	cargo_tests --workspace --exclude audittrail-tests
-	cargo_tests -p audittrail-tests --lib
+	cargo_tests -p audittrail-tests --lib --test 'unit_*'
 }
 
 level_store() {
@@ -51,7 +51,8 @@ level_store() {
 }
 
 level_api() {
-	"$CLUSTER/tools.sh" control-plane || {
+	# The operator's tests install the chart, so that they run with its RBAC.
+	"$CLUSTER/tools.sh" control-plane && "$CLUSTER/tools.sh" helm || {
 		failure "the control plane could not be built"
 		return
 	}

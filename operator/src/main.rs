@@ -28,7 +28,7 @@ enum Error {
 #[tokio::main]
 async fn main() -> ExitCode {
     let settings = Settings::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = filter(&std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default());
     tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
     match run(settings).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -37,6 +37,16 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// `info` unless told otherwise. The client logs each broken connection, several lines for one, and
+/// then returns the error, which is logged where it is handled: its own lines come only when asked for.
+fn filter(wished: &str) -> EnvFilter {
+    let mut directives = if wished.is_empty() { "info".to_owned() } else { wished.to_owned() };
+    if !directives.contains("kube_client") {
+        directives.push_str(",kube_client=off");
+    }
+    EnvFilter::new(directives)
 }
 
 async fn run(settings: Settings) -> Result<(), Error> {

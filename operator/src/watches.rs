@@ -136,3 +136,74 @@ fn is_not_unique(trail: &AuditTrail) -> bool {
 pub fn trail_of_forwarding(forwarding: &AuditForwarding) -> Option<Key> {
     forwarding.namespace().is_some().then(|| trail_key(forwarding))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{external, forwarding, managed, trail_made_at};
+    use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+    use kube::runtime::reflector;
+    use kube::runtime::watcher::Event;
+    use serde_json::{Value, json};
+
+    /// The trails `acme` (managed) and `far` (external), and the forwarding `to-source` of `acme`.
+    fn known() -> Known {
+        let (trails, mut trail_writer) = reflector::store();
+        let (forwardings, mut forwarding_writer) = reflector::store();
+        for (name, spec) in [("acme", managed()), ("far", external())] {
+            trail_writer.apply_watcher_event(&Event::Apply(trail_made_at(name, 1, &spec)));
+        }
+        let source = json!({"region": "US", "caConfigMapRef": {"name": "authorities"}});
+        forwarding_writer.apply_watcher_event(&Event::Apply(forwarding(&source)));
+        Known { trails, forwardings }
+    }
+
+    fn object<K>(name: &str, namespace: &str, labels: &Value) -> PartialObjectMeta<K> {
+        let metadata = json!({"name": name, "namespace": namespace, "labels": labels});
+        PartialObjectMeta {
+            types: None,
+            metadata: serde_json::from_value(metadata).expect("metadata"),
+            _phantom: std::marker::PhantomData,
+        }
+    }
+
+    fn names(keys: &[Key]) -> Vec<&str> {
+        keys.iter().map(|key| key.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_child_concerns_its_trail() {
+        let child = object::<Secret>("acme-ca", "ns", &json!({TRAIL_LABEL: "acme"}));
+        assert_eq!(names(&known().trails_concerned(&child, Named::Secret)), ["acme"]);
+    }
+
+    #[test]
+    fn a_named_secret_concerns_the_trail_that_names_it() {
+        let secret = object::<Secret>("database", "ns", &json!({}));
+        assert_eq!(names(&known().trails_concerned(&secret, Named::Secret)), ["far"]);
+    }
+
+    #[test]
+    fn what_a_forwarding_names_concerns_it_and_its_trail() {
+        let secret = object::<Secret>("source", "ns", &json!({}));
+        let map = object::<ConfigMap>("authorities", "ns", &json!({}));
+        assert_eq!(names(&known().trails_concerned(&secret, Named::Secret)), ["acme"]);
+        assert_eq!(names(&known().trails_concerned(&map, Named::ConfigMap)), ["acme"]);
+        assert_eq!(known().forwardings_concerned(&secret.metadata, Named::Secret).len(), 1);
+        assert_eq!(known().forwardings_concerned(&map.metadata, Named::ConfigMap).len(), 1);
+    }
+
+    #[test]
+    fn the_same_name_elsewhere_concerns_nobody() {
+        let known = known();
+        assert!(known.trails_concerned(&object::<Secret>("source", "other", &json!({})), Named::Secret).is_empty());
+        assert!(known.trails_concerned(&object::<Secret>("database", "other", &json!({})), Named::Secret).is_empty());
+        assert!(known.trails_concerned(&object::<ConfigMap>("source", "ns", &json!({})), Named::ConfigMap).is_empty());
+    }
+
+    #[test]
+    fn a_trail_has_its_forwardings() {
+        let of = |name: &str| known().forwardings_of(&ObjectRef::new(name).within("ns")).len();
+        assert_eq!((of("acme"), of("far")), (1, 0));
+    }
+}

@@ -27,8 +27,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(4);
 
 /// What is killed, by namespace and label.
 const VICTIMS: [(&str, &str, &str); 3] = [
-    ("collector", NAMESPACE, "app.kubernetes.io/name=audittrail-collector"),
-    ("Postgres", NAMESPACE, "app.kubernetes.io/name=audittrail-postgres"),
+    ("collector", NAMESPACE, "app.kubernetes.io/component=collector"),
+    ("Postgres", NAMESPACE, "app.kubernetes.io/component=postgres"),
     ("operator", "audittrail-system", "app.kubernetes.io/name=audittrail-operator"),
 ];
 

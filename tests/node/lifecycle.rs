@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kube::Client;
-use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -201,7 +201,7 @@ async fn a_deleted_trail_leaves_nothing(client: &Client) {
     let volumes: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), NAMESPACE);
     let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
     eventually("volume, Secrets and binding are gone", READY_WITHIN, || async {
-        let volumes = volumes.list(&Default::default()).await.map_err(|error| error.to_string())?.items.len();
+        let volumes = volumes.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items.len();
         let password = secrets.get_opt("shop-postgres").await.map_err(|error| error.to_string())?.is_some();
         let binding =
             bindings.get_opt("audittrail:lifecycle:shop:collector").await.map_err(|error| error.to_string())?.is_some();

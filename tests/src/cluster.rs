@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// How long a trail may take to be Ready: Postgres initialises, images are there already.
-pub const READY_WITHIN: Duration = Duration::from_secs(180);
+pub const READY_WITHIN: Duration = Duration::from_mins(3);
 
 /// Pause between two looks at something that is waited for.
 const POLL: Duration = Duration::from_millis(100);
@@ -125,7 +125,7 @@ pub fn objects(yaml: &str) -> Vec<DynamicObject> {
 pub async fn delete_namespace(client: &Client, name: &str) {
     let api: Api<Namespace> = Api::all(client.clone());
     let _ = api.delete(name, &DeleteParams::default()).await;
-    eventually(&format!("namespace {name} is gone"), Duration::from_secs(180), || async {
+    eventually(&format!("namespace {name} is gone"), Duration::from_mins(3), || async {
         match api.get_opt(name).await {
             Ok(None) => Ok(()),
             other => Err(format!("{other:?}")),

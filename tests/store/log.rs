@@ -220,7 +220,7 @@ async fn received_at_does_not_go_back_when_the_clock_does() {
     append(&writer, vec![event("a")]).await.expect("stored");
     append(&writer, vec![event("b")]).await.expect("stored");
     let events = everything(&store).await;
-    assert!(events[0].received_at > jiff::Timestamp::now() + Duration::from_secs(3_000));
+    assert!(events[0].received_at > jiff::Timestamp::now() + Duration::from_mins(50));
     assert_gapless(&events);
 }
 
@@ -299,8 +299,9 @@ async fn what_was_acknowledged_survives_kills_of_the_database_once_and_in_order(
     }
     let events = everything(&store).await;
     assert_gapless(&events);
+    let count = events.len();
     let stored: BTreeMap<String, i64> = events.into_iter().map(|stored| (stored.event.id, stored.sequence)).collect();
-    assert_eq!(stored.len(), store.head().await.expect("readable").next_sequence as usize, "an id stands twice");
+    assert_eq!(stored.len(), count, "an id stands twice");
     assert_eq!(acknowledged, stored);
 }
 
@@ -330,5 +331,5 @@ async fn wait_until<F: Future<Output = bool>>(mut condition: impl FnMut() -> F) 
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), reached).await.expect("the condition holds within a minute");
+    tokio::time::timeout(Duration::from_mins(1), reached).await.expect("the condition holds within a minute");
 }

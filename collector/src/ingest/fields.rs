@@ -31,13 +31,11 @@ impl<'a> Fields<'a> {
     /// Reads `value`, which stands at `path` (empty for the event itself). Not an object is a fault.
     pub fn of(value: Value, path: &str, faults: &'a mut Faults) -> Option<Self> {
         let path = path.to_owned();
-        match value {
-            Value::Object(members) => Some(Self { members, path, faults }),
-            _ => {
-                faults.note(path, "must be an object");
-                None
-            }
-        }
+        let Value::Object(members) = value else {
+            faults.note(path, "must be an object");
+            return None;
+        };
+        Some(Self { members, path, faults })
     }
 
     /// Path of a member, as errors name it.

@@ -75,7 +75,7 @@ pub fn parse(body: &[u8], mut new_id: impl FnMut() -> String) -> serde_json::Res
 fn event(audit: &AuditEvent, new_id: &mut impl FnMut() -> String) -> Event {
     let mut cut = Cut::default();
     let stage = audit.stage.as_deref().unwrap_or("ResponseComplete");
-    let audit_id = present(&audit.audit_id).map_or_else(new_id, str::to_owned);
+    let audit_id = present(audit.audit_id.as_ref()).map_or_else(new_id, str::to_owned);
     let timestamp = audit.stage_timestamp.as_ref().or(audit.request_received_timestamp.as_ref());
     Event {
         id: cut.text("id", &format!("{audit_id}/{stage}"), ID_MAX_CHARS),
@@ -86,7 +86,7 @@ fn event(audit: &AuditEvent, new_id: &mut impl FnMut() -> String) -> Event {
         outcome: audit.response_status.as_ref().and_then(outcome),
         context: Some(Context {
             ip: audit.source_ips.iter().find(|ip| ip.parse::<IpAddr>().is_ok()).cloned(),
-            user_agent: cut.optional("context.userAgent", present(&audit.user_agent), USER_AGENT_MAX_CHARS),
+            user_agent: cut.optional("context.userAgent", present(audit.user_agent.as_ref()), USER_AGENT_MAX_CHARS),
             request_id: Some(cut.text("context.requestId", &audit_id, REQUEST_ID_MAX_CHARS)),
         }),
         changes: Vec::new(),
@@ -97,13 +97,13 @@ fn event(audit: &AuditEvent, new_id: &mut impl FnMut() -> String) -> Event {
 /// What has no field of its own, and what was cut.
 fn details(audit: &AuditEvent, stage: &str, mut cut: Cut) -> Map<String, Value> {
     let status = audit.response_status.as_ref();
-    let impersonated = audit.impersonated_user.as_ref().and_then(|user| present(&user.username));
+    let impersonated = audit.impersonated_user.as_ref().and_then(|user| present(user.username.as_ref()));
     let texts = [
-        ("verb", "details.verb", present(&audit.verb)),
+        ("verb", "details.verb", present(audit.verb.as_ref())),
         ("stage", "details.stage", Some(stage)),
-        ("level", "details.level", present(&audit.level)),
+        ("level", "details.level", present(audit.level.as_ref())),
         ("path", "details.path", path(audit)),
-        ("reason", "details.reason", status.and_then(|status| present(&status.reason))),
+        ("reason", "details.reason", status.and_then(|status| present(status.reason.as_ref()))),
         ("impersonated", "details.impersonated", impersonated),
     ];
     let mut details = Map::new();
@@ -123,11 +123,11 @@ fn details(audit: &AuditEvent, stage: &str, mut cut: Cut) -> Map<String, Value> 
 
 /// Path of the URI, without its query part.
 fn path(audit: &AuditEvent) -> Option<&str> {
-    present(&audit.request_uri).and_then(|uri| uri.split('?').next())
+    present(audit.request_uri.as_ref()).and_then(|uri| uri.split('?').next())
 }
 
-fn present(text: &Option<String>) -> Option<&str> {
-    text.as_deref().filter(|text| !text.is_empty())
+fn present(text: Option<&String>) -> Option<&str> {
+    text.map(String::as_str).filter(|text| !text.is_empty())
 }
 
 /// What happened, in the manner of the catalogue: a thing, then a participle.
@@ -148,7 +148,7 @@ fn event_type(verb: Option<&str>, of_resource: bool) -> &'static str {
 /// Who authenticated, even when they impersonated somebody: that is who did it. A service account
 /// acts by a token of its own.
 fn actor(user: &UserInfo, cut: &mut Cut) -> Actor {
-    let name = present(&user.username).unwrap_or("system:unknown");
+    let name = present(user.username.as_ref()).unwrap_or("system:unknown");
     let r#type = if name.starts_with("system:serviceaccount:") {
         ActorType::AccessToken
     } else if name.starts_with("system:") {
@@ -166,16 +166,16 @@ fn resource(audit: &AuditEvent, cut: &mut Cut) -> Resource {
         let id = cut.text("resource.id", path(audit).unwrap_or("/"), IDENTITY_MAX_CHARS);
         return Resource { r#type: "path".to_owned(), id, name: None };
     };
-    let mut r#type = present(&object.resource).unwrap_or("unknown").to_owned();
-    for (separator, part) in [(".", present(&object.api_group)), ("/", present(&object.subresource))] {
+    let mut r#type = present(object.resource.as_ref()).unwrap_or("unknown").to_owned();
+    for (separator, part) in [(".", present(object.api_group.as_ref())), ("/", present(object.subresource.as_ref()))] {
         if let Some(part) = part {
             r#type = format!("{type}{separator}{part}");
         }
     }
-    let name = present(&object.name);
+    let name = present(object.name.as_ref());
     // A collection, or a create whose name the server was to make up.
     let of_name = name.unwrap_or("*");
-    let id = match present(&object.namespace) {
+    let id = match present(object.namespace.as_ref()) {
         Some(namespace) => format!("{namespace}/{of_name}"),
         None => of_name.to_owned(),
     };

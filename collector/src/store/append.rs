@@ -1,8 +1,8 @@
 //! The transaction that appends a group of requests to the log: lock the head, drop duplicates,
-//! allocate sequences, COPY, move the head, COMMIT.
+//! allocate sequences, insert, move the head, COMMIT.
 
 use super::plan::{Found, LockedHead, Outcome, Plan, Request, lookup_keys};
-use super::{Store, copy, segment};
+use super::{Store, insert, segment};
 use jiff_sqlx::ToSqlx;
 use sqlx::{Connection, PgConnection};
 
@@ -28,8 +28,7 @@ impl Store {
         let plan = Plan::of(group, &head, found);
         if !plan.rows.is_empty() {
             segment::ensure(&mut transaction, plan.next_sequence).await?;
-            copy::events(&mut transaction, &plan.rows).await?;
-            copy::ids(&mut transaction, &plan.rows).await?;
+            insert::rows(&mut transaction, &plan.rows).await?;
             segment::widen(&mut transaction, &plan.rows).await?;
             move_head(&mut transaction, &plan, &head).await?;
         }

@@ -12,8 +12,8 @@
 
 pub mod append;
 pub mod connect;
-mod copy;
 pub mod forwarding;
+mod insert;
 mod plan;
 pub mod read;
 pub mod replica;

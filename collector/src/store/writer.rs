@@ -58,7 +58,8 @@ pub enum WriteError {
 struct Pending {
     request: Request,
     answer: oneshot::Sender<Result<Receipt, WriteError>>,
-    _room: OwnedSemaphorePermit,
+    /// Given back when the answer is.
+    room: OwnedSemaphorePermit,
 }
 
 impl Writer {
@@ -81,7 +82,7 @@ impl Writer {
         let room = Arc::clone(&self.room).try_acquire_many_owned(kib).map_err(|_| WriteError::Overloaded)?;
         let events = events.into_iter().map(|event| (event, random_salts())).collect();
         let (answer, outcome) = oneshot::channel();
-        let pending = Pending { request: Request { events, submitted_by }, answer, _room: room };
+        let pending = Pending { request: Request { events, submitted_by }, answer, room };
         self.queue.try_send(pending).map_err(|error| match error {
             TrySendError::Full(_) => WriteError::Overloaded,
             TrySendError::Closed(_) => WriteError::Unavailable,
@@ -121,7 +122,7 @@ fn gather(first: Pending, requests: &mut mpsc::Receiver<Pending>) -> (Vec<Reques
     while let Some(pending) = next {
         events += pending.request.events.len();
         group.push(pending.request);
-        answers.push((pending.answer, pending._room));
+        answers.push((pending.answer, pending.room));
         next = if events < GROUP_MAX_EVENTS { requests.try_recv().ok() } else { None };
     }
     (group, answers)
