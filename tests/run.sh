@@ -43,6 +43,7 @@ level_lint() {
 level_unit() {
 	cargo_tests --workspace --exclude audittrail-tests
 	cargo_tests -p audittrail-tests --lib --test 'unit_*'
+	check "bad surroundings get a clear word" "$CLUSTER/preflight-test.sh"
 }
 
 level_store() {
@@ -69,7 +70,7 @@ level_node() {
 	[[ -z ${TOOLS:-} ]] || wait_for_tools
 	check "make demo" env CONTEXT= make --no-print-directory demo
 	check "the demo's pages say what is true" "$REPO_DIR/tests/node/explain.sh"
-	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$CLUSTER/in-node.sh cargo_tests -p audittrail-tests --test 'node_*'
+	SHOW_OUTPUT=yes CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$CLUSTER/in-node.sh cargo_tests -p audittrail-tests --test 'node_*'
 	check "make demo again, on what is there" env CONTEXT= make --no-print-directory demo
 	check "make demo-down" env CONTEXT= make --no-print-directory demo-down
 	check "nothing is left" "$REPO_DIR/tests/node/clean.sh"
@@ -99,7 +100,7 @@ has() { command -v "$1" >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/$1" 
 cargo_tests() {
 	local counts passed failed ignored
 	say "cargo test $*"
-	cargo test --locked --no-fail-fast "$@" -- --test-threads="${TEST_THREADS:-2}" --show-output 2>&1 | tee "$LOGS/cargo" | grep -vE '^(warning|\s+Compiling|$)' || true
+	cargo test --locked --no-fail-fast "$@" -- --test-threads="${TEST_THREADS:-2}" ${SHOW_OUTPUT:+--show-output} 2>&1 | tee "$LOGS/cargo" | grep -vE '^(warning|\s+Compiling|$)' || true
 	counts=$(awk '/^test result:/ {p += $4; f += $6; i += $8} END {print p + 0, f + 0, i + 0}' "$LOGS/cargo")
 	read -r passed failed ignored <<<"$counts"
 	PASSED=$((PASSED + passed)) FAILED=$((FAILED + failed)) SKIPPED=$((SKIPPED + ignored))

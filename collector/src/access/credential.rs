@@ -66,6 +66,7 @@ mod tests {
         Credential::of(&headers).ok()
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "stands where a credential is read")]
     fn bearer(secret: &str) -> Option<Credential> {
         Some(Credential::Bearer(secret.to_owned()))
     }

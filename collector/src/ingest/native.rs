@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_body_that_is_not_json_says_why() {
-        let errors = parse(b"{", || String::new()).expect_err("refused");
+        let errors = parse(b"{", String::new).expect_err("refused");
         assert!(errors[0].rule.contains("not JSON"), "{errors:?}");
     }
 }

@@ -136,7 +136,7 @@ mod tests {
         Parameters::new(query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
-    fn errors(parameters: Parameters) -> Vec<String> {
+    fn errors(parameters: &Parameters) -> Vec<String> {
         parameters.errors.iter().map(ToString::to_string).collect()
     }
 
@@ -156,7 +156,7 @@ mod tests {
         parameters.number("limit", &(1..=10));
         parameters.moment("from");
         assert_eq!(
-            errors(parameters),
+            errors(&parameters),
             [
                 "type must not be empty",
                 "limit must be a number from 1 to 10",
@@ -205,7 +205,7 @@ mod tests {
     fn what_may_be_given_once_is_refused_twice() {
         let mut parameters = parameters(&[("order", "asc"), ("order", "desc")]);
         parameters.once("order");
-        assert_eq!(errors(parameters), ["order may be given once"]);
+        assert_eq!(errors(&parameters), ["order may be given once"]);
     }
 
     #[test]
