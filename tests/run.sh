@@ -100,7 +100,7 @@ has() { command -v "$1" >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/$1" 
 cargo_tests() {
 	local counts passed failed ignored
 	say "cargo test $*"
-	cargo test --locked --no-fail-fast "$@" -- --test-threads="${TEST_THREADS:-2}" ${SHOW_OUTPUT:+--show-output} 2>&1 | tee "$LOGS/cargo" | grep -vE '^(warning|\s+Compiling|$)' || true
+	cargo test --locked --no-fail-fast "$@" -- --test-threads="${TEST_THREADS:-2}" ${SHOW_OUTPUT:+--show-output} 2>&1 | tee "$LOGS/cargo" | grep --line-buffered -vE '^(warning|\s+Compiling|$)' || true
 	counts=$(awk '/^test result:/ {p += $4; f += $6; i += $8} END {print p + 0, f + 0, i + 0}' "$LOGS/cargo")
 	read -r passed failed ignored <<<"$counts"
 	PASSED=$((PASSED + passed)) FAILED=$((FAILED + failed)) SKIPPED=$((SKIPPED + ignored))
