@@ -37,7 +37,7 @@ is_root() { [[ $(id -u) == 0 ]]; }
 level_lint() {
 	check "cargo fmt" cargo fmt --all --check
 	check "cargo clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
-	need shellcheck shellcheck && check "shellcheck" shellcheck --external-sources examples/*.sh tests/run.sh tests/cluster/*.sh
+	need shellcheck shellcheck && check "shellcheck" shellcheck --external-sources examples/*.sh tests/run.sh tests/node/*.sh tests/cluster/*.sh
 }
 
 level_unit() {
@@ -53,10 +53,10 @@ level_store() {
 
 level_api() {
 	# The operator's tests install the chart, so that they run with its RBAC.
-	"$CLUSTER/tools.sh" control-plane && "$CLUSTER/tools.sh" helm || {
+	if ! "$CLUSTER/tools.sh" control-plane || ! "$CLUSTER/tools.sh" helm; then
 		failure "the control plane could not be built"
 		return
-	}
+	fi
 	eval "$("$CLUSTER/tools.sh" env)"
 	cargo_tests -p audittrail-tests --test 'api_*'
 }
