@@ -20,7 +20,7 @@ main() {
 
 up() {
 	say "The audit trail of a workspace, for real: a cluster, the operator, a trail in Postgres, its forwarding to a source."
-	say "The first run on a machine builds Kubernetes from source and takes about 30 minutes on 2 cores; the next ones 2."
+	say "The first run on a machine builds Kubernetes from source and takes about 20 minutes on 2 cores; the next ones 2."
 	cluster
 	in_cluster "$REPO_DIR/examples/story.sh"
 }
@@ -48,12 +48,12 @@ in_cluster() {
 		"$CLUSTER/in-node.sh" "$@"
 		return
 	fi
-	local only
-	only=$(mktemp -d)
-	trap 'rm -rf "$only"' RETURN
-	kubectl config view --minify --flatten --context "$CONTEXT" >"$only/kubeconfig"
+	# One context's credentials, for as long as this runs.
+	ONLY=$(mktemp -d)
+	trap 'rm -rf "$ONLY"' EXIT
+	kubectl config view --minify --flatten --context "$CONTEXT" >"$ONLY/kubeconfig"
 	eval "$("$CLUSTER/tools.sh" env)"
-	KUBECONFIG=$only/kubeconfig "$@"
+	KUBECONFIG=$ONLY/kubeconfig "$@"
 }
 
 down() {

@@ -69,9 +69,13 @@ level_node() {
 	fi
 	[[ -z ${TOOLS:-} ]] || wait_for_tools
 	check "make demo" env CONTEXT= make --no-print-directory demo
-	check "the demo's pages say what is true" "$REPO_DIR/tests/node/explain.sh"
+	check "what kubectl shows is true and documented" "$REPO_DIR/tests/node/explain.sh"
+	check "the README's commands, word for word" "$REPO_DIR/tests/node/readme.sh"
 	SHOW_OUTPUT=yes CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$CLUSTER/in-node.sh cargo_tests -p audittrail-tests --test 'node_*'
 	check "make demo again, on what is there" env CONTEXT= make --no-print-directory demo
+	# Our own cluster as somebody's: nothing but kubectl's context leads there, and everything goes again.
+	check "make demo CONTEXT=…" "$CLUSTER/in-node.sh" make --no-print-directory demo CONTEXT=audittrail-demo
+	check "make demo-down CONTEXT=…" "$CLUSTER/in-node.sh" make --no-print-directory demo-down CONTEXT=audittrail-demo
 	check "make demo-down" env CONTEXT= make --no-print-directory demo-down
 	check "nothing is left" "$REPO_DIR/tests/node/clean.sh"
 }
