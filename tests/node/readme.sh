@@ -17,10 +17,12 @@ commands_of() { # HEADING
 }
 
 {
-	echo 'set -euo pipefail'
 	# Who types is slower than the port-forward; and a refusal must not pass for an answer.
-	echo 'curl() { command curl --silent --show-error --fail-with-body --retry 20 --retry-delay 1 --retry-connrefused "$@" && echo; }'
-	echo 'trap '\''kill $(jobs -p)'\'' EXIT'
+	cat <<-'PREAMBLE'
+		set -euo pipefail
+		curl() { command curl --silent --show-error --fail-with-body --retry 20 --retry-delay 1 --retry-connrefused "$@" && echo; }
+		trap 'kill $(jobs -p)' EXIT
+	PREAMBLE
 	commands_of 'First event by curl'
 } >"$WORK/typed"
 
