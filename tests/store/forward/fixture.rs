@@ -28,10 +28,6 @@ const CLAIM: &str = "cluster/acme/acme";
 /// What no wait in these tests should need; a lease has ended long before.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Names of the variables with which the test binary runs itself as a forwarder.
-const CHILD_DATABASE: &str = "FORWARDER_DATABASE";
-const CHILD_ENDPOINT: &str = "FORWARDER_ENDPOINT";
-
 /// A trail, a source, and the document that connects them.
 pub struct Setup {
     uri: String,
@@ -81,7 +77,15 @@ impl Setup {
 
     /// The forwarding as it is at first: on, from the beginning, with the right key.
     pub fn entry(&self) -> Forwarding {
-        entry(format!("http://{}", self.address))
+        Forwarding {
+            name: NAME.to_owned(),
+            generation: 1,
+            enabled: true,
+            endpoint: format!("http://{}", self.address),
+            write_key: Sensitive::new(KEY),
+            ca: None,
+            start_from: StartFrom::Beginning,
+        }
     }
 
     /// Puts a document with this entry, or with none, into force, as a replica does.
@@ -118,14 +122,13 @@ impl Setup {
 
     /// Starts a replica's forwarder as a process, with the document of generation 1.
     pub fn process(&self) -> Process {
-        let program = std::env::current_exe().expect("a test binary has a path");
-        let child = Command::new(program)
-            .args(["--exact", "fixture::forwarder_process", "--ignored", "--nocapture"])
-            .env(CHILD_DATABASE, &self.uri)
-            .env(CHILD_ENDPOINT, self.entry().endpoint)
+        let database = Database { uri: Sensitive::new(&self.uri), ca: None };
+        let document = Document { database, ..document(1, vec![self.entry()]) };
+        let child = Command::new(env!("CARGO_BIN_EXE_forwarder"))
+            .arg(serde_json::to_string(&document).expect("plain data"))
             .stdin(Stdio::piped())
             .spawn()
-            .expect("the test binary can be run");
+            .expect("the forwarder can be run");
         Process(child)
     }
 
@@ -229,21 +232,6 @@ impl Drop for Process {
     }
 }
 
-/// Not a test: what [`Setup::process`] runs.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a forwarder for other tests, which start it"]
-async fn forwarder_process() {
-    let (Ok(uri), Ok(endpoint)) = (std::env::var(CHILD_DATABASE), std::env::var(CHILD_ENDPOINT)) else { return };
-    // Its standard input ends when the test is gone, however it went; then nobody needs the forwarder.
-    std::thread::spawn(|| {
-        let _end = std::io::stdin().read_line(&mut String::new());
-        std::process::exit(0);
-    });
-    let document = document(1, vec![entry(endpoint)]);
-    let documents = watch::Sender::new(Arc::new(document));
-    forward::run(store(&uri), documents.subscribe(), Uuid::new_v4(), CancellationToken::new()).await;
-}
-
 /// Looks again and again until `check` finds something.
 pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
@@ -258,18 +246,6 @@ pub async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>
 
 pub fn store(uri: &str) -> Store {
     Store::lazy(&Database { uri: Sensitive::new(uri), ca: None }).expect("the URI is valid")
-}
-
-fn entry(endpoint: String) -> Forwarding {
-    Forwarding {
-        name: NAME.to_owned(),
-        generation: 1,
-        enabled: true,
-        endpoint,
-        write_key: Sensitive::new(KEY),
-        ca: None,
-        start_from: StartFrom::Beginning,
-    }
 }
 
 fn document(generation: i64, forwardings: Vec<Forwarding>) -> Document {
