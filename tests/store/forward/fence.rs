@@ -151,6 +151,7 @@ async fn when_a_holder_is_paused_another_goes_on_and_the_paused_one_does_no_harm
     holder.signal("CONT");
     setup.append(6..9).await;
     setup.until_received(9).await;
+    setup.until_delivered().await;
     second.stop().await;
     setup.append(9..12).await;
     assert_eq!(setup.until_received(12).await, (0..12).collect::<Vec<_>>());

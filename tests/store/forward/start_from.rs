@@ -70,6 +70,7 @@ async fn a_new_value_makes_the_cursor_anew_and_the_same_value_does_not() {
     setup.apply(starting(&setup, StartFrom::Now)).await;
     setup.append(5..6).await;
     assert_eq!(setup.until_received(3).await, [3, 4, 5]);
+    setup.until_delivered().await;
     setup.apply(starting(&setup, StartFrom::Beginning)).await;
     assert_eq!(setup.until_received(6).await, [3, 4, 5, 0, 1, 2]);
     assert_eq!(setup.until_delivered().await.delivered, 9);
