@@ -192,8 +192,6 @@ async fn app(
     };
     let store = Store::lazy(&document.database)?;
     let writer = Writer::start(store.clone(), document.trail.claim.clone());
-    let watched = writer.clone();
-    parts.spawn(async move { watched.ended().await });
     let state = watch::Sender::new(database::State::Opening("it has not been tried yet".to_owned()));
     let app = App {
         store: store.clone(),
