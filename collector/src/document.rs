@@ -222,7 +222,7 @@ fn content(secret: Secret) -> Result<Vec<u8>, Refused> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use audittrail_crds::document::{Access, Database, Ingest, Sensitive, Trail};
+    use audittrail_crds::document::{Access, Catalogue, Database, Ingest, Sensitive, Trail};
 
     /// The smallest document, to be changed by tests.
     pub fn document(generation: i64) -> Document {
@@ -238,6 +238,9 @@ pub(crate) mod tests {
             database: Database { uri: Sensitive::new("postgresql://localhost/acme"), ca: None },
             access: Access::Tokens(Vec::new()),
             ingest: Ingest::default(),
+            catalogue: Catalogue::default(),
+            retention_seconds: None,
+            known_log: None,
             tls: None,
             forwardings: Vec::new(),
         }

@@ -65,7 +65,12 @@ async fn facts(app: &App, document: &Document) -> Result<Facts, sqlx::Error> {
     let head = app.store.head().await?;
     Ok(Facts {
         database: report::Database::Verified { at: Time(heartbeat.at), durability: heartbeat.durability },
-        log: report::Log { id: head.log_id.to_string(), epoch: head.epoch, next_sequence: head.next_sequence },
+        log: report::Log {
+            id: head.log_id.to_string(),
+            epoch: head.epoch,
+            next_sequence: head.next_sequence,
+            ..report::Log::default()
+        },
         replicas: app.store.replicas().await?,
         forwardings: forwardings(document, app.store.forwarding_facts().await?),
     })

@@ -4,6 +4,7 @@
 //! Fields may be added within a [`VERSION`]; unknown ones are ignored, so that an operator can be newer than a collector.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -32,6 +33,16 @@ pub struct Document {
     pub access: Access,
     /// Who may write.
     pub ingest: Ingest,
+    /// Which types of events there are.
+    #[serde(default)]
+    pub catalogue: Catalogue,
+    /// For how long events are kept after they were received, in seconds; for ever when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_seconds: Option<i64>,
+    /// What the log held when the operator last saw it, where that is more than the database holds now: it was
+    /// restored or rewound, and its epoch has to be raised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_log: Option<KnownLog>,
     /// Certificate of the listener; plain HTTP when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
@@ -95,6 +106,67 @@ pub struct OwnerToken {
 pub struct Ingest {
     /// The write key, then the previous one where there is one.
     pub write_keys: Vec<WriteKey>,
+    /// Whether the objects in Kubernetes audit events are kept.
+    #[serde(default)]
+    pub kubernetes_objects: KubernetesObjects,
+}
+
+/// Whether request and response objects of Kubernetes audit events are kept. Those of Secrets and tokens never are.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum KubernetesObjects {
+    /// Objects are left out.
+    #[default]
+    Omit,
+    /// Objects are kept in `details`.
+    Keep,
+}
+
+/// Which types of events there are, beside the built-in ones.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Catalogue {
+    /// What happens to events of a type that the catalogue does not have.
+    #[serde(default)]
+    pub mode: CatalogueMode,
+    /// The workspace's own types.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub event_types: Vec<EventType>,
+}
+
+/// What happens to events of a type that the catalogue does not have.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum CatalogueMode {
+    /// They are welcome.
+    #[default]
+    Open,
+    /// They are refused.
+    Strict,
+}
+
+/// A type of events of the workspace's own.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventType {
+    /// The name, for example `Invoice Sent`. Matched without regard to case.
+    pub name: String,
+    /// The product area it belongs to, built-in or new.
+    pub area: String,
+    /// Other names under which it may arrive; stored under `name`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// JSON Schema (draft 2020-12) that `details` must meet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<serde_json::Value>,
+}
+
+/// What a log is known to have held.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KnownLog {
+    /// The epoch it was in.
+    pub epoch: i64,
+    /// The sequence that its next event was to get.
+    pub next_sequence: i64,
 }
 
 /// A write key and the name that events written with it carry in `submittedBy`.

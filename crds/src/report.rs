@@ -74,7 +74,7 @@ pub struct Durability {
 }
 
 /// The log.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Log {
     /// Identity of the log (a UUID).
@@ -83,6 +83,40 @@ pub struct Log {
     pub epoch: i64,
     /// The sequence that the next event will get: the number of events ever stored.
     pub next_sequence: i64,
+    /// Sequence of the oldest event that is kept; `next_sequence` when there is none.
+    #[serde(default)]
+    pub first_sequence: i64,
+    /// How the epoch came to be; absent for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raised: Option<Raised>,
+    /// What keeps events longer than the retention asks; absent when nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_held: Option<RetentionHeld>,
+    /// Events that went by retention before an enabled forwarding had delivered them.
+    #[serde(default)]
+    pub undelivered_dropped: i64,
+}
+
+/// The database was found restored or rewound: it held less than it had acknowledged, or is another one.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Raised {
+    /// When the epoch was raised, by the database's clock.
+    pub at: Time,
+    /// The first sequence of the new epoch: what the restored log ended with.
+    pub first_sequence: i64,
+    /// How it was noticed, for people.
+    pub reason: String,
+}
+
+/// Forwardings that have yet to deliver events which are past the retention.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RetentionHeld {
+    /// Their names.
+    pub forwardings: Vec<String>,
+    /// When the events go all the same.
+    pub until: Time,
 }
 
 /// A replica.

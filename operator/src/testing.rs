@@ -8,7 +8,7 @@ use crate::settings::Settings;
 use crate::trail::apply::{Pods, Running};
 use crate::trail::read::{Inputs, Secrets};
 use crate::trail::validate::{Valid, validate};
-use audittrail_crds::document::{Access, Database, Document, Ingest, Sensitive, Trail, VERSION};
+use audittrail_crds::document::{Access, Catalogue, Database, Document, Ingest, Sensitive, Trail, VERSION};
 use audittrail_crds::report::{self, Durability, Log, Replica, Report, State};
 use audittrail_crds::{AuditForwarding, AuditTrail};
 use jiff::Timestamp;
@@ -127,6 +127,9 @@ pub fn document() -> Document {
         database: Database { uri: Sensitive::new("postgresql://x"), ca: None },
         access: Access::Kubernetes { audience: "acme-collector.ns.svc".to_owned() },
         ingest: Ingest::default(),
+        catalogue: Catalogue::default(),
+        retention_seconds: None,
+        known_log: None,
         tls: None,
         forwardings: Vec::new(),
     }
@@ -145,7 +148,7 @@ pub fn report() -> Report {
         version: "1".to_owned(),
         generation: 100,
         database: report::Database::Verified { at: Time(now()), durability },
-        log: Some(Log { id: "log".to_owned(), epoch: 1, next_sequence: 5 }),
+        log: Some(Log { id: "log".to_owned(), epoch: 1, next_sequence: 5, ..Log::default() }),
         replicas: vec![Replica { name: "a".to_owned(), generation: 100, seen: Time(now()) }],
         forwardings: vec![report_of(State::Accepting)],
     }

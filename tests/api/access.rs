@@ -6,7 +6,7 @@ use audittrail_collector::document::{Follower, Source};
 use audittrail_collector::event::SubmitterKind;
 use audittrail_collector::problem::Problem;
 use audittrail_crds::document::{
-    Access as AccessBy, Database, Document, Ingest, SECRET_KEY, Sensitive, Trail, VERSION, WriteKey,
+    Access as AccessBy, Catalogue, Database, Document, Ingest, SECRET_KEY, Sensitive, Trail, VERSION, WriteKey,
 };
 use audittrail_tests::control_plane::ControlPlane;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -110,7 +110,11 @@ impl Setup {
             access: AccessBy::Kubernetes { audience: AUDIENCE.to_owned() },
             ingest: Ingest {
                 write_keys: vec![WriteKey { name: "acme/writeKey".to_owned(), key: Sensitive::new("atk_key") }],
+                ..Ingest::default()
             },
+            catalogue: Catalogue::default(),
+            retention_seconds: None,
+            known_log: None,
             tls: None,
             forwardings: Vec::new(),
         }

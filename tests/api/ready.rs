@@ -244,7 +244,7 @@ fn first_report() -> Report {
         version: "0.1.0".to_owned(),
         generation: 0,
         database: Database::Verified { at: now.clone(), durability },
-        log: Some(Log { id: "5f0c".to_owned(), epoch: 1, next_sequence: 0 }),
+        log: Some(Log { id: "5f0c".to_owned(), epoch: 1, next_sequence: 0, ..Log::default() }),
         replicas: vec![Replica { name: "acme-collector-0".to_owned(), generation: 0, seen: now }],
         forwardings: Vec::new(),
     }

@@ -4,7 +4,7 @@
 use audittrail_collector::serve;
 use audittrail_collector::settings::{DocumentPlace, Serve};
 use audittrail_crds::document::{
-    Access, Database, Document, Ingest, OwnerToken, Sensitive, Tls, Trail, VERSION, WriteKey,
+    Access, Catalogue, Database, Document, Ingest, OwnerToken, Sensitive, Tls, Trail, VERSION, WriteKey,
 };
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -45,7 +45,11 @@ pub fn document(uri: &str) -> Document {
         access: Access::Tokens(vec![OwnerToken { name: "jane".to_owned(), token: Sensitive::new(OWNER) }]),
         ingest: Ingest {
             write_keys: vec![WriteKey { name: "acme/writeKey".to_owned(), key: Sensitive::new(WRITE_KEY) }],
+            ..Ingest::default()
         },
+        catalogue: Catalogue::default(),
+        retention_seconds: None,
+        known_log: None,
         tls: None,
         forwardings: Vec::new(),
     }

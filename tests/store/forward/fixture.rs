@@ -4,7 +4,9 @@ use audittrail_collector::event::{Actor, ActorType, Event, SubmittedBy, Submitte
 use audittrail_collector::forward;
 use audittrail_collector::store::Store;
 use audittrail_collector::store::writer::Writer;
-use audittrail_crds::document::{self, Access, Database, Document, Forwarding, Ingest, Sensitive, StartFrom, Trail};
+use audittrail_crds::document::{
+    self, Access, Catalogue, Database, Document, Forwarding, Ingest, Sensitive, StartFrom, Trail,
+};
 use audittrail_crds::report::{self, State};
 use audittrail_source::script::Step;
 use audittrail_source::{Settings, Source};
@@ -261,6 +263,9 @@ fn document(generation: i64, forwardings: Vec<Forwarding>) -> Document {
         database: Database { uri: Sensitive::new(""), ca: None },
         access: Access::Tokens(Vec::new()),
         ingest: Ingest::default(),
+        catalogue: Catalogue::default(),
+        retention_seconds: None,
+        known_log: None,
         tls: None,
         forwardings,
     }

@@ -3,7 +3,7 @@
 use super::super::material::Material;
 use super::super::validate::{Storage, Valid};
 use crate::names::{Names, POSTGRES_PORT, POSTGRES_USER};
-use audittrail_crds::document::{Access, Database, Document, Ingest, Sensitive, Tls, Trail, VERSION};
+use audittrail_crds::document::{Access, Catalogue, Database, Document, Ingest, Sensitive, Tls, Trail, VERSION};
 use jiff::Timestamp;
 use std::fmt::Write as _;
 
@@ -32,7 +32,10 @@ fn draft(valid: &Valid, material: &Material) -> Document {
         },
         database: database(valid, material),
         access: Access::Kubernetes { audience: names.collector_host() },
-        ingest: Ingest { write_keys: material.write_keys.clone() },
+        ingest: Ingest { write_keys: material.write_keys.clone(), ..Ingest::default() },
+        catalogue: Catalogue::default(),
+        retention_seconds: None,
+        known_log: None,
         tls: Some(Tls {
             certificate: material.collector_leaf.certificate.clone(),
             key: material.collector_leaf.key.clone(),
@@ -141,6 +144,9 @@ mod tests {
             database: Database { uri: Sensitive::new("postgresql://x"), ca: None },
             access: Access::Kubernetes { audience: "a".to_owned() },
             ingest: Ingest::default(),
+            catalogue: Catalogue::default(),
+            retention_seconds: None,
+            known_log: None,
             tls: None,
             forwardings,
         }
