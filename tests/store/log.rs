@@ -1,9 +1,10 @@
 //! The log on a real Postgres: gapless, in order, nothing lost, nothing twice.
 
-use audittrail_collector::event::leaf::{self, Salts};
+use audittrail_collector::event::leaf::{Place, Salts, Sealed};
 use audittrail_collector::event::{
     Actor, ActorType, Change, Context, Event, Resource, StoredEvent, SubmittedBy, SubmitterKind,
 };
+use audittrail_collector::ingest::room::Room;
 use audittrail_collector::store::connect::OpenError;
 use audittrail_collector::store::segment::SEGMENT_EVENTS;
 use audittrail_collector::store::writer::{WriteError, Writer};
@@ -48,7 +49,7 @@ fn by() -> SubmittedBy {
 }
 
 async fn append(writer: &Writer, events: Vec<Event>) -> Result<Receipt, WriteError> {
-    writer.append(events, by(), 1_024).await
+    writer.append(events, by(), Room::default().enter()).await
 }
 
 async fn everything(store: &Store) -> Vec<StoredEvent> {
@@ -117,7 +118,9 @@ async fn an_event_comes_back_as_it_was_written_and_its_leaf_can_be_proven() {
             .await
             .expect("a row");
     let salts = Salts { personal: personal.try_into().expect("16 bytes"), body: body.try_into().expect("16 bytes") };
-    assert_eq!(leaf::commit(log_id, &stored, &salts).leaf[..], leaf_hash);
+    let place =
+        Place { trail: log_id, epoch: stored.epoch, sequence: stored.sequence, received_at: stored.received_at };
+    assert_eq!(Sealed::new(whole, salts).leaf_hash(&place, &stored.submitted_by)[..], leaf_hash);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,7 +155,10 @@ async fn an_id_with_other_content_is_refused_with_all_that_came_with_it() {
 async fn a_conflict_in_a_group_leaves_the_other_requests_alone() {
     let (store, _) = log().await;
     let request = |events: Vec<Event>| Request {
-        events: events.into_iter().map(|event| (event, Salts { personal: [1; 16], body: [2; 16] })).collect(),
+        events: events
+            .into_iter()
+            .map(|event| Sealed::new(event, Salts { personal: [1; 16], body: [2; 16] }))
+            .collect(),
         submitted_by: by(),
     };
     let other = Event { r#type: "Warehouse Enabled".to_owned(), ..event("a") };
@@ -173,7 +179,7 @@ async fn a_conflict_in_a_group_leaves_the_other_requests_alone() {
 async fn a_second_try_of_the_same_request_counts_its_own_rows_as_accepted() {
     let (store, _) = log().await;
     let salts = |byte| Salts { personal: [byte; 16], body: [byte; 16] };
-    let request = |salts| [Request { events: vec![(event("a"), salts)], submitted_by: by() }];
+    let request = |salts| [Request { events: vec![Sealed::new(event("a"), salts)], submitted_by: by() }];
     let first = store.append(CLAIM, &request(salts(1))).await.expect("committed");
     assert_eq!(store.append(CLAIM, &request(salts(1))).await.expect("committed"), first);
     let by_another = store.append(CLAIM, &request(salts(2))).await.expect("committed");

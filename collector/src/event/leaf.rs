@@ -12,9 +12,9 @@
 //! A person's fields can be erased together with their salt: the commitment alone tells nothing,
 //! and every proof stays valid.
 
-use super::{Actor, Change, Context, Outcome, Resource, StoredEvent, SubmittedBy, json, rfc3339_microseconds};
+use super::{Actor, ActorType, Context, Event, Outcome, SubmittedBy, json, rfc3339_microseconds};
+use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -36,78 +36,172 @@ pub struct Salts {
     pub body: Salt,
 }
 
-/// What the row keeps beside the event.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Commitments {
+/// An event with everything about it that does not depend on its place in the log: made once, while other events
+/// are being written.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    /// The event.
+    pub event: Event,
+    /// Its salts.
+    pub salts: Salts,
     /// Commits to `{actor, context}`.
     pub personal: Hash,
     /// Commits to `{changes, details}`.
     pub body: Hash,
-    /// Hash of the leaf.
-    pub leaf: Hash,
+    /// `context` in canonical form.
+    pub context: Option<String>,
+    /// `changes` in canonical form; none when there are none.
+    pub changes: Option<String>,
+    /// `details` in canonical form.
+    pub details: Option<String>,
 }
 
+/// The place that the log gives an event.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Place {
+    /// Identity of the log.
+    pub trail: Uuid,
+    /// Epoch of the log.
+    pub epoch: i64,
+    /// Sequence in the log.
+    pub sequence: i64,
+    /// When the database took it; stands in for a missing `timestamp`.
+    pub received_at: Timestamp,
+}
+
+/// `actor` with its members in canonical order.
 #[derive(Serialize)]
-struct Personal<'a> {
+struct CanonicalActor<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    actor: &'a Option<Actor>,
+    email: Option<&'a str>,
+    id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    context: &'a Option<Context>,
+    name: Option<&'a str>,
+    r#type: ActorType,
 }
 
+/// `context` with its members in canonical order.
 #[derive(Serialize)]
-struct Body<'a> {
-    #[serde(skip_serializing_if = "<[Change]>::is_empty")]
-    changes: &'a [Change],
+#[serde(rename_all = "camelCase")]
+struct CanonicalContext<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    details: &'a Option<Map<String, Value>>,
+    ip: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<&'a str>,
 }
 
+/// `resource` with its members in canonical order.
+#[derive(Serialize)]
+struct CanonicalResource<'a> {
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    r#type: &'a str,
+}
+
+/// The leaf with its members in canonical order. All keys are ASCII, all values text or small integers: serde_json's
+/// form of it is the canonical one.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Leaf<'a> {
-    v: u8,
-    trail: Uuid,
+    body: &'a str,
     epoch: i64,
-    sequence: i64,
-    received_at: String,
     id: &'a str,
-    timestamp: String,
-    r#type: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    resource: &'a Option<Resource>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<Outcome>,
+    personal: &'a str,
+    received_at: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resource: Option<CanonicalResource<'a>>,
+    sequence: i64,
     submitted_by: &'a SubmittedBy,
-    personal: String,
-    body: String,
+    timestamp: &'a str,
+    trail: Uuid,
+    r#type: &'a str,
+    v: u8,
 }
 
-/// Commits to a stored event of the log `trail`.
-pub fn commit(trail: Uuid, stored: &StoredEvent, salts: &Salts) -> Commitments {
-    let event = &stored.event;
-    let personal = salted(salts.personal, &Personal { actor: &event.actor, context: &event.context });
-    let body = salted(salts.body, &Body { changes: &event.changes, details: &event.details });
-    let leaf = json::canonical(&Leaf {
-        v: 1,
-        trail,
-        epoch: stored.epoch,
-        sequence: stored.sequence,
-        received_at: rfc3339_microseconds(stored.received_at),
-        id: &event.id,
-        timestamp: rfc3339_microseconds(stored.timestamp),
-        r#type: &event.r#type,
-        resource: &event.resource,
-        outcome: event.outcome,
-        submitted_by: &stored.submitted_by,
-        personal: hex::encode(personal),
-        body: hex::encode(body),
-    });
-    Commitments { personal, body, leaf: leaf_hash(&leaf) }
+impl Sealed {
+    /// Commits to what `event` holds under these salts.
+    pub fn new(event: Event, salts: Salts) -> Self {
+        let context = event.context.as_ref().map(canonical_context);
+        let changes = (!event.changes.is_empty()).then(|| text(json::canonical(&event.changes)));
+        let details = event.details.as_ref().map(|details| text(json::canonical(details)));
+        let actor = event.actor.as_ref().map(canonical_actor);
+        let personal = salted(salts.personal, [("actor", &actor), ("context", &context)]);
+        let body = salted(salts.body, [("changes", &changes), ("details", &details)]);
+        Self { event, salts, personal, body, context, changes, details }
+    }
+
+    /// The leaf hash of the event at this place, written by `submitted_by`.
+    pub fn leaf_hash(&self, place: &Place, submitted_by: &SubmittedBy) -> Hash {
+        let event = &self.event;
+        let (mut personal, mut body) = ([0; 64], [0; 64]);
+        let received_at = rfc3339_microseconds(place.received_at);
+        let leaf = serde_json::to_vec(&Leaf {
+            body: hexadecimal(&self.body, &mut body),
+            epoch: place.epoch,
+            id: &event.id,
+            outcome: event.outcome,
+            personal: hexadecimal(&self.personal, &mut personal),
+            resource: event.resource.as_ref().map(|resource| CanonicalResource {
+                id: &resource.id,
+                name: resource.name.as_deref(),
+                r#type: &resource.r#type,
+            }),
+            sequence: place.sequence,
+            submitted_by,
+            timestamp: event.timestamp.map(rfc3339_microseconds).as_deref().unwrap_or(&received_at),
+            received_at: &received_at,
+            trail: place.trail,
+            r#type: &event.r#type,
+            v: 1,
+        });
+        leaf_hash(&leaf.expect("text and integers have a JSON form"))
+    }
 }
 
-fn salted(salt: Salt, value: &impl Serialize) -> Hash {
-    Sha256::new().chain_update(salt).chain_update(json::canonical(value)).finalize().into()
+fn canonical_actor(actor: &Actor) -> String {
+    let Actor { r#type, id, name, email } = actor;
+    plain(&CanonicalActor { email: email.as_deref(), id, name: name.as_deref(), r#type: *r#type })
+}
+
+fn canonical_context(context: &Context) -> String {
+    let Context { ip, user_agent, request_id } = context;
+    plain(&CanonicalContext { ip: ip.as_deref(), request_id: request_id.as_deref(), user_agent: user_agent.as_deref() })
+}
+
+fn plain(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("text has a JSON form")
+}
+
+fn text(canonical: Vec<u8>) -> String {
+    String::from_utf8(canonical).expect("canonical JSON is UTF-8")
+}
+
+/// SHA-256 of the salt and of an object of these members (given in canonical order), of which the absent are left out.
+fn salted(salt: Salt, members: [(&str, &Option<String>); 2]) -> Hash {
+    let mut hash = Sha256::new().chain_update(salt).chain_update("{");
+    let mut separator = "";
+    for (name, value) in members {
+        if let Some(value) = value {
+            hash = hash
+                .chain_update(separator)
+                .chain_update("\"")
+                .chain_update(name)
+                .chain_update("\":")
+                .chain_update(value);
+            separator = ",";
+        }
+    }
+    hash.chain_update("}").finalize().into()
+}
+
+fn hexadecimal<'a>(hash: &Hash, text: &'a mut [u8; 64]) -> &'a str {
+    hex::encode_to_slice(hash, text).expect("two digits a byte");
+    std::str::from_utf8(text).expect("digits are ASCII")
 }
 
 /// RFC 6962, section 2.1: the prefix 0x00 keeps a leaf from being taken for a node.
@@ -118,30 +212,31 @@ fn leaf_hash(bytes: &[u8]) -> Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{SubmitterKind, tests::event};
+    use crate::event::tests::event;
+    use crate::event::{Change, Resource, SubmitterKind};
+    use serde_json::{Value, json};
 
     const SALTS: Salts = Salts { personal: [1; SALT_BYTES], body: [2; SALT_BYTES] };
 
-    fn stored() -> StoredEvent {
-        StoredEvent {
-            sequence: 7,
-            epoch: 0,
-            received_at: "2026-03-02T09:14:05.12Z".parse().expect("valid"),
-            timestamp: "2026-03-02T09:14:05Z".parse().expect("valid"),
-            submitted_by: SubmittedBy { kind: SubmitterKind::WriteKey, name: "acme-write-key/writeKey".to_owned() },
-            event: event("evt_1"),
-        }
+    fn place() -> Place {
+        let received_at = "2026-03-02T09:14:05.12Z".parse().expect("valid");
+        Place { trail: Uuid::nil(), epoch: 0, sequence: 7, received_at }
+    }
+
+    fn by() -> SubmittedBy {
+        SubmittedBy { kind: SubmitterKind::WriteKey, name: "acme-write-key/writeKey".to_owned() }
+    }
+
+    fn hash_of(salt: u8, text: &[u8]) -> String {
+        let bytes: Vec<u8> = [salt; SALT_BYTES].iter().chain(text).copied().collect();
+        hex::encode(Sha256::digest(bytes))
     }
 
     /// The bytes are written out here: a change to them would break every proof ever given.
     #[test]
     fn the_leaf_never_changes() {
-        let salted = |salt: u8, text: &str| {
-            let bytes: Vec<u8> = [salt; SALT_BYTES].iter().chain(text.as_bytes()).copied().collect();
-            hex::encode(Sha256::digest(bytes))
-        };
-        let personal = salted(1, r#"{"actor":{"id":"usr_1","type":"user"}}"#);
-        let body = salted(2, "{}");
+        let personal = hash_of(1, br#"{"actor":{"id":"usr_1","type":"user"}}"#);
+        let body = hash_of(2, b"{}");
         let leaf = format!(
             "{}{}{}",
             r#"{"body":""#,
@@ -150,16 +245,60 @@ mod tests {
                 r#"","epoch":0,"id":"evt_1","personal":"{personal}","receivedAt":"2026-03-02T09:14:05.120000Z","sequence":7,"submittedBy":{{"kind":"writeKey","name":"acme-write-key/writeKey"}},"timestamp":"2026-03-02T09:14:05.000000Z","trail":"00000000-0000-0000-0000-000000000000","type":"Warehouse Disabled","v":1}}"#
             )
         );
-        let commitments = commit(Uuid::nil(), &stored(), &SALTS);
-        assert_eq!(hex::encode(commitments.personal), personal);
-        assert_eq!(hex::encode(commitments.body), body);
-        assert_eq!(hex::encode(commitments.leaf), hex::encode(Sha256::digest([&[0], leaf.as_bytes()].concat())));
+        let timestamp = Some("2026-03-02T09:14:05Z".parse().expect("valid"));
+        let sealed = Sealed::new(Event { timestamp, ..event("evt_1") }, SALTS);
+        assert_eq!(hex::encode(sealed.personal), personal);
+        assert_eq!(hex::encode(sealed.body), body);
+        let expected = hex::encode(Sha256::digest([&[0], leaf.as_bytes()].concat()));
+        assert_eq!(hex::encode(sealed.leaf_hash(&place(), &by())), expected);
+    }
+
+    /// The forms that are written by hand here are those of RFC 8785, whatever stands in the text.
+    #[test]
+    fn every_form_is_the_canonical_one() {
+        let odd = "quote\" back\\slash tab\t \u{1} \u{7f} é \u{2028} 🦀";
+        let event = Event {
+            id: odd.to_owned(),
+            actor: Some(Actor {
+                r#type: ActorType::AccessToken,
+                id: odd.to_owned(),
+                name: Some(odd.to_owned()),
+                email: Some(odd.to_owned()),
+            }),
+            resource: Some(Resource { r#type: odd.to_owned(), id: odd.to_owned(), name: Some(odd.to_owned()) }),
+            outcome: Some(Outcome::Denied),
+            context: Some(Context {
+                ip: Some("::1".to_owned()),
+                user_agent: Some(odd.to_owned()),
+                request_id: Some(odd.to_owned()),
+            }),
+            changes: vec![Change {
+                field: odd.to_owned(),
+                before: Some(json!(1.5)),
+                after: Some(json!({odd: [1e-7]})),
+            }],
+            details: json!({"z": odd, "a": {"\u{e000}": 1, "🦀": 2}}).as_object().cloned(),
+            ..event("")
+        };
+        let canonical = |value: &Value| json::canonical(value);
+        let sealed = Sealed::new(event.clone(), SALTS);
+        let personal = canonical(&json!({"actor": event.actor, "context": event.context}));
+        assert_eq!(hex::encode(sealed.personal), hash_of(1, &personal));
+        let body = canonical(&json!({"changes": event.changes, "details": event.details}));
+        assert_eq!(hex::encode(sealed.body), hash_of(2, &body));
+        let leaf = canonical(&json!({
+            "v": 1, "trail": Uuid::nil(), "epoch": 0, "sequence": 7, "receivedAt": "2026-03-02T09:14:05.120000Z",
+            "timestamp": "2026-03-02T09:14:05.120000Z", "id": odd, "type": event.r#type, "resource": event.resource,
+            "outcome": "denied", "submittedBy": by(),
+            "personal": hex::encode(sealed.personal), "body": hex::encode(sealed.body),
+        }));
+        assert_eq!(sealed.leaf_hash(&place(), &by()), leaf_hash(&leaf));
     }
 
     #[test]
     fn the_leaf_commits_to_the_person_only_through_the_salt() {
-        let one = commit(Uuid::nil(), &stored(), &SALTS);
-        let other = commit(Uuid::nil(), &stored(), &Salts { personal: [3; SALT_BYTES], ..SALTS });
+        let one = Sealed::new(event("evt_1"), SALTS);
+        let other = Sealed::new(event("evt_1"), Salts { personal: [3; SALT_BYTES], ..SALTS });
         assert_ne!(one.personal, other.personal);
         assert_eq!(one.body, other.body);
     }

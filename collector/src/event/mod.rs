@@ -196,8 +196,7 @@ pub struct StoredEvent {
 impl StoredEvent {
     /// Whether this is `event`, stored.
     pub fn holds(&self, event: &Event) -> bool {
-        self.timestamp == event.timestamp.unwrap_or(self.received_at)
-            && self.event == Event { timestamp: None, ..event.clone() }
+        self.timestamp == event.timestamp.unwrap_or(self.received_at) && self.event.is_but_for_timestamp(event)
     }
 }
 
@@ -226,6 +225,19 @@ pub enum IdentityDay {
 }
 
 impl Event {
+    /// Whether the two are the same, whatever their timestamps are.
+    pub fn is_but_for_timestamp(&self, other: &Self) -> bool {
+        let Self { id, timestamp: _, r#type, actor, resource, outcome, context, changes, details } = self;
+        id == &other.id
+            && r#type == &other.r#type
+            && actor == &other.actor
+            && resource == &other.resource
+            && outcome == &other.outcome
+            && context == &other.context
+            && changes == &other.changes
+            && details == &other.details
+    }
+
     /// The day under which the id is kept: of a UUIDv7's time, else of the client's timestamp.
     pub fn identity_day(&self) -> IdentityDay {
         let moment = uuid_v7_time(&self.id).or(self.timestamp);

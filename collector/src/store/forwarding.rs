@@ -119,7 +119,7 @@ impl Store {
     }
 
     /// Sequence of the oldest event that is kept; the next one when there is none.
-    async fn oldest_sequence(&self) -> Result<i64, sqlx::Error> {
+    pub(crate) async fn oldest_sequence(&self) -> Result<i64, sqlx::Error> {
         sqlx::query_scalar(
             "SELECT coalesce((SELECT sequence FROM event ORDER BY sequence LIMIT 1), next_sequence) FROM head",
         )
@@ -129,7 +129,7 @@ impl Store {
 
     /// Sequence of the first event received at `moment` or later. By bisection, since `received_at`
     /// never goes back and has no index.
-    async fn first_sequence_at(&self, moment: Timestamp) -> Result<Option<i64>, sqlx::Error> {
+    pub(super) async fn first_sequence_at(&self, moment: Timestamp) -> Result<Option<i64>, sqlx::Error> {
         if self.lies_ahead(moment).await? {
             return Ok(None);
         }
@@ -162,7 +162,7 @@ impl Store {
     /// Takes the lease, or makes it last [`LEASE`] from now on. None when another replica
     /// holds it, or when this replica's document is not the newest.
     pub async fn take_lease(&self, asker: Asker<'_>) -> Result<Option<Cursor>, sqlx::Error> {
-        sqlx::query_as(
+        let lease = sqlx::query_as(
             "UPDATE forwarding SET holder = $2, lease_until = clock_timestamp() + make_interval(secs => $4)
              WHERE name = $1
                AND (holder IS NULL OR holder = $2 OR lease_until < clock_timestamp())
@@ -173,8 +173,8 @@ impl Store {
         .bind(asker.replica)
         .bind(asker.generation)
         .bind(LEASE.as_secs_f64())
-        .fetch_optional(&self.pool)
-        .await
+        .fetch_optional(&self.pool);
+        self.unless_lost(lease).await
     }
 
     /// Gives the lease back, so that another replica goes on at once.

@@ -1,31 +1,33 @@
-//! Writes the rows of a group: ids and events in one statement, so in one round trip.
+//! Writes the rows of a group: ids, events, the segments' time ranges and the head in one statement, so in one round
+//! trip.
 //!
-//! Not by COPY, though that is faster for thousands of rows: it needs four messages for the two tables, and sqlx (0.9) neither
-//! sets TCP_NODELAY nor sends data and end together, so each COPY waits 40 ms for a delayed acknowledgement.
-//! A single event took 92 ms that way on the test node.
+//! The rows travel as one array of a composite type. Measured with 4,000 rows a statement: that takes 2.8 µs a row, binary COPY
+//! 3.3 µs, an array a column 5 µs. COPY also needs more messages, and sqlx (0.9) neither sets TCP_NODELAY nor sends data and
+//! end together, so that each COPY by TCP waits up to 40 ms for a delayed acknowledgement.
 
-use super::plan::Row;
-use crate::event::json::canonical;
-use crate::event::{Actor, Outcome, Resource};
+use super::plan::{Head, Plan, Row};
+use super::segment::Widening;
+use crate::event::Outcome;
 use jiff_sqlx::ToSqlx;
-use sqlx::PgConnection;
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::PgRecordEncoder;
+use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo};
+use sqlx::{Encode, PgConnection, Postgres, Type};
 
-/// Arrays of one length, a column each, made rows by `unnest`; what is JSON travels as text.
+/// `given` is read three times, so that Postgres keeps it aside: in memory, if it fits into `work_mem`.
 const INSERT: &str = r#"
 WITH given AS (
-    SELECT * FROM unnest(
-        $1::date[], $2::text[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::text[],
-        $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
-        $16::text[], $17::text[], $18::text[], $19::text[], $20::text[],
-        $21::bytea[], $22::bytea[], $23::bytea[], $24::bytea[], $25::bytea[]
-    ) AS given (
-        day, id, sequence, epoch, received_at, "timestamp", type,
-        actor_type, actor_id, actor_name, actor_email, resource_type, resource_id, resource_name, outcome,
-        submitted_by_kind, submitted_by_name, context, changes, details,
-        personal_salt, body_salt, personal, body, leaf_hash
-    )
+    SELECT * FROM unnest($1::given_event[])
 ), ids AS (
     INSERT INTO event_id (day, id, sequence) SELECT day, id, sequence FROM given
+), wider AS (
+    UPDATE segment SET first_timestamp = least(first_timestamp, earliest), last_timestamp = greatest(last_timestamp, latest)
+    FROM unnest($5::bigint[], $6::timestamptz[], $7::timestamptz[]) AS seen (of_segment, earliest, latest)
+    WHERE first_sequence = of_segment
+      AND (first_timestamp IS NULL OR first_timestamp > earliest OR last_timestamp < latest)
+), moved AS (
+    UPDATE head SET next_sequence = $4, last_received_at = $3
 )
 INSERT INTO event (
     sequence, epoch, received_at, id, "timestamp", type,
@@ -34,57 +36,75 @@ INSERT INTO event (
     personal_salt, body_salt, personal, body, leaf_hash
 )
 SELECT
-    sequence, epoch, received_at, id, "timestamp", type,
+    sequence, $2, $3, id, "timestamp", type,
     actor_type, actor_id, actor_name, actor_email, resource_type, resource_id, resource_name, outcome,
     submitted_by_kind, submitted_by_name, context::json, changes::json, details::json,
     personal_salt, body_salt, personal, body, leaf_hash
-FROM given ORDER BY sequence"#;
+FROM given"#;
 
-/// Inserts rows which are all new.
-pub(super) async fn rows(connection: &mut PgConnection, rows: &[Row]) -> Result<(), sqlx::Error> {
+/// Inserts the rows of a plan, which are all new, and moves the head.
+pub(super) async fn rows(
+    connection: &mut PgConnection,
+    plan: &Plan<'_>,
+    head: &Head,
+    widenings: &[Widening],
+) -> Result<(), sqlx::Error> {
     sqlx::query(INSERT)
-        .bind(column(rows, |row| row.day.to_sqlx()))
-        .bind(column(rows, |row| &*row.stored.event.id))
-        .bind(column(rows, |row| row.stored.sequence))
-        .bind(column(rows, |row| row.stored.epoch))
-        .bind(column(rows, |row| row.stored.received_at.to_sqlx()))
-        .bind(column(rows, |row| row.stored.timestamp.to_sqlx()))
-        .bind(column(rows, |row| &*row.stored.event.r#type))
-        .bind(column(rows, |row| actor(row).map(|actor| actor.r#type.as_str())))
-        .bind(column(rows, |row| actor(row).map(|actor| &*actor.id)))
-        .bind(column(rows, |row| actor(row).and_then(|actor| actor.name.as_deref())))
-        .bind(column(rows, |row| actor(row).and_then(|actor| actor.email.as_deref())))
-        .bind(column(rows, |row| resource(row).map(|resource| &*resource.r#type)))
-        .bind(column(rows, |row| resource(row).map(|resource| &*resource.id)))
-        .bind(column(rows, |row| resource(row).and_then(|resource| resource.name.as_deref())))
-        .bind(column(rows, |row| row.stored.event.outcome.map(Outcome::as_str)))
-        .bind(column(rows, |row| row.stored.submitted_by.kind.as_str()))
-        .bind(column(rows, |row| &*row.stored.submitted_by.name))
-        .bind(column(rows, |row| row.stored.event.context.as_ref().map(canonical_text)))
-        .bind(column(rows, |row| Some(&row.stored.event.changes).filter(|all| !all.is_empty()).map(canonical_text)))
-        .bind(column(rows, |row| row.stored.event.details.as_ref().map(canonical_text)))
-        .bind(column(rows, |row| &row.salts.personal[..]))
-        .bind(column(rows, |row| &row.salts.body[..]))
-        .bind(column(rows, |row| &row.commitments.personal[..]))
-        .bind(column(rows, |row| &row.commitments.body[..]))
-        .bind(column(rows, |row| &row.commitments.leaf[..]))
+        .bind(&plan.rows[..])
+        .bind(head.epoch)
+        .bind(head.received_at.to_sqlx())
+        .bind(plan.next_sequence)
+        .bind(widenings.iter().map(|widening| widening.first_sequence).collect::<Vec<_>>())
+        .bind(widenings.iter().map(|widening| widening.earliest.to_sqlx()).collect::<Vec<_>>())
+        .bind(widenings.iter().map(|widening| widening.latest.to_sqlx()).collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(())
 }
 
-fn column<'a, T>(rows: &'a [Row], value: impl Fn(&'a Row) -> T) -> Vec<T> {
-    rows.iter().map(value).collect()
+impl Type<Postgres> for Row<'_> {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_name("given_event")
+    }
 }
 
-fn actor(row: &Row) -> Option<&Actor> {
-    row.stored.event.actor.as_ref()
+impl PgHasArrayType for Row<'_> {
+    fn array_type_info() -> PgTypeInfo {
+        PgTypeInfo::with_name("_given_event")
+    }
 }
 
-fn resource(row: &Row) -> Option<&Resource> {
-    row.stored.event.resource.as_ref()
-}
-
-fn canonical_text(value: &impl serde::Serialize) -> String {
-    String::from_utf8(canonical(value)).expect("canonical JSON is UTF-8")
+/// The members of `given_event`, in its order.
+impl Encode<'_, Postgres> for Row<'_> {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        let event = &self.sealed.event;
+        let (actor, resource) = (event.actor.as_ref(), event.resource.as_ref());
+        let mut record = PgRecordEncoder::new(buffer);
+        record
+            .encode(self.day.to_sqlx())?
+            .encode(self.sequence)?
+            .encode(&*event.id)?
+            .encode(self.timestamp.to_sqlx())?
+            .encode(&*event.r#type)?
+            .encode(actor.map(|actor| actor.r#type.as_str()))?
+            .encode(actor.map(|actor| &*actor.id))?
+            .encode(actor.and_then(|actor| actor.name.as_deref()))?
+            .encode(actor.and_then(|actor| actor.email.as_deref()))?
+            .encode(resource.map(|resource| &*resource.r#type))?
+            .encode(resource.map(|resource| &*resource.id))?
+            .encode(resource.and_then(|resource| resource.name.as_deref()))?
+            .encode(event.outcome.map(Outcome::as_str))?
+            .encode(self.submitted_by.kind.as_str())?
+            .encode(&*self.submitted_by.name)?
+            .encode(self.sealed.context.as_deref())?
+            .encode(self.sealed.changes.as_deref())?
+            .encode(self.sealed.details.as_deref())?
+            .encode(&self.sealed.salts.personal[..])?
+            .encode(&self.sealed.salts.body[..])?
+            .encode(&self.sealed.personal[..])?
+            .encode(&self.sealed.body[..])?
+            .encode(&self.leaf_hash[..])?;
+        record.finish();
+        Ok(IsNull::No)
+    }
 }

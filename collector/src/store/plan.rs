@@ -1,10 +1,10 @@
 //! What appending a group means, decided without a database: which events are new, which are
 //! there already, which requests collide with other content.
 
-use crate::event::leaf::{self, Commitments, Salts};
-use crate::event::{Event, IdentityDay, StoredEvent, SubmittedBy, SubmitterKind, utc_day};
-use jiff::ToSpan;
+use crate::event::leaf::{Hash, Place, Salts, Sealed};
+use crate::event::{Event, IdentityDay, SubmittedBy, SubmitterKind, utc_day};
 use jiff::civil::Date;
+use jiff::{Timestamp, ToSpan};
 use std::collections::HashMap;
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ const RECEIVED_IDENTITY_DAYS: i32 = 7;
 pub struct Request {
     /// The events, each with salts drawn once: after a COMMIT of unknown outcome they tell whether
     /// a row that is found is this very request's.
-    pub events: Vec<(Event, Salts)>,
+    pub events: Vec<Sealed>,
     /// Who wrote them.
     pub submitted_by: SubmittedBy,
 }
@@ -54,20 +54,26 @@ impl Receipt {
     }
 }
 
-/// The head row, locked until the transaction ends.
-#[derive(Clone, Copy, Debug, sqlx::FromRow)]
-pub(super) struct LockedHead {
+/// Where the log stands while its head is locked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
     pub log_id: Uuid,
     pub epoch: i64,
     pub next_sequence: i64,
-    pub received_at: jiff_sqlx::Timestamp,
+    pub received_at: Timestamp,
 }
 
 /// A row that stands under an id already.
-#[derive(Clone, Debug, sqlx::FromRow)]
+#[derive(Clone, Debug)]
 pub(super) struct Found {
-    pub day: jiff_sqlx::Date,
+    pub day: Date,
     pub id: String,
+    pub row: Stored,
+}
+
+/// What tells whether a row holds an event.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(super) struct Stored {
     pub sequence: i64,
     pub epoch: i64,
     pub received_at: jiff_sqlx::Timestamp,
@@ -79,25 +85,27 @@ pub(super) struct Found {
 }
 
 /// A row to insert.
-#[derive(Clone, Debug)]
-pub(super) struct Row {
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row<'a> {
     /// Identity day: the id is kept under it.
     pub day: Date,
-    pub stored: StoredEvent,
-    pub salts: Salts,
-    pub commitments: Commitments,
+    pub sequence: i64,
+    pub timestamp: Timestamp,
+    pub sealed: &'a Sealed,
+    pub submitted_by: &'a SubmittedBy,
+    pub leaf_hash: Hash,
 }
 
 /// What to do.
 #[derive(Debug)]
-pub(super) struct Plan {
-    pub rows: Vec<Row>,
+pub(super) struct Plan<'a> {
+    pub rows: Vec<Row<'a>>,
     pub outcomes: Vec<Outcome>,
     /// Where the head goes.
     pub next_sequence: i64,
 }
 
-type Key = (Date, String);
+type Key<'a> = (Date, &'a str);
 
 /// How an event stands to the log.
 enum Standing {
@@ -111,14 +119,14 @@ enum Standing {
 }
 
 /// Every (day, id) under which an event of the group may stand already.
-pub(super) fn lookup_keys(group: &[Request], head: &LockedHead) -> Vec<Key> {
-    let today = utc_day(head.received_at.to_jiff());
-    let events = group.iter().flat_map(|request| &request.events);
-    events.flat_map(|(event, _)| days(event, today).map(|day| (day, event.id.clone()))).collect()
+pub(super) fn lookup_keys<'a>(group: &'a [Request], head: &Head) -> Vec<Key<'a>> {
+    let today = utc_day(head.received_at);
+    let events = group.iter().flat_map(|request| &request.events).map(|sealed| &sealed.event);
+    events.flat_map(|event| days(event, today).map(|day| (day, &*event.id))).collect()
 }
 
 /// The identity day of an event, and for one without a time of its own the days before.
-fn days(event: &Event, today: Date) -> impl Iterator<Item = Date> {
+fn days(event: &Event, today: Date) -> impl Iterator<Item = Date> + use<> {
     let (newest, count) = match event.identity_day() {
         IdentityDay::Own(day) => (day, 0),
         IdentityDay::Received => (today, RECEIVED_IDENTITY_DAYS),
@@ -126,13 +134,13 @@ fn days(event: &Event, today: Date) -> impl Iterator<Item = Date> {
     (0..=count).map(move |back| newest.saturating_sub(back.days()))
 }
 
-impl Plan {
+impl<'a> Plan<'a> {
     /// Decides request by request, in order.
-    pub fn of(group: &[Request], head: &LockedHead, found: Vec<Found>) -> Self {
+    pub fn of(group: &'a [Request], head: &'a Head, found: &'a [Found]) -> Self {
         let mut planner = Planner {
             head,
-            today: utc_day(head.received_at.to_jiff()),
-            found: found.into_iter().map(|row| ((row.day.to_jiff(), row.id.clone()), row)).collect(),
+            today: utc_day(head.received_at),
+            found: found.iter().map(|found| ((found.day, &*found.id), &found.row)).collect(),
             planned: HashMap::new(),
             rows: Vec::new(),
         };
@@ -143,25 +151,25 @@ impl Plan {
 }
 
 struct Planner<'a> {
-    head: &'a LockedHead,
+    head: &'a Head,
     today: Date,
-    found: HashMap<Key, Found>,
+    found: HashMap<Key<'a>, &'a Stored>,
     /// Index into `rows` of what this group adds.
-    planned: HashMap<Key, usize>,
-    rows: Vec<Row>,
+    planned: HashMap<Key<'a>, usize>,
+    rows: Vec<Row<'a>>,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     /// Adds the new events of a request, or takes all of them back when one is in conflict.
-    fn decide(&mut self, request: &Request) -> Outcome {
+    fn decide(&mut self, request: &'a Request) -> Outcome {
         let rows_before = self.rows.len();
         let mut receipt = Receipt::default();
         let mut conflicts = Vec::new();
-        for (index, (event, salts)) in request.events.iter().enumerate() {
-            let sequence = match self.standing(event, salts) {
+        for (index, sealed) in request.events.iter().enumerate() {
+            let sequence = match self.standing(sealed) {
                 Standing::New => {
                     receipt.accepted += 1;
-                    self.add(event, *salts, &request.submitted_by)
+                    self.add(sealed, &request.submitted_by)
                 }
                 Standing::There { sequence, own } => {
                     *(if own { &mut receipt.accepted } else { &mut receipt.duplicates }) += 1;
@@ -182,43 +190,43 @@ impl Planner<'_> {
         Outcome::Conflict(conflicts)
     }
 
-    fn standing(&self, event: &Event, salts: &Salts) -> Standing {
+    fn standing(&self, sealed: &Sealed) -> Standing {
+        let event = &sealed.event;
         for day in days(event, self.today) {
-            let key = (day, event.id.clone());
+            let key = (day, &*event.id);
             if let Some(index) = self.planned.get(&key) {
-                let stored = &self.rows[*index].stored;
-                return if stored.holds(event) {
-                    Standing::There { sequence: stored.sequence, own: false }
-                } else {
-                    Standing::Taken
-                };
+                let row = &self.rows[*index];
+                let same = self.timestamp(event) == row.timestamp && event.is_but_for_timestamp(&row.sealed.event);
+                return if same { Standing::There { sequence: row.sequence, own: false } } else { Standing::Taken };
             }
-            if let Some(found) = self.found.get(&key) {
-                return found.standing(self.head.log_id, event, salts);
+            if let Some(stored) = self.found.get(&key) {
+                return stored.standing(self.head.log_id, sealed);
             }
         }
         Standing::New
     }
 
-    fn add(&mut self, event: &Event, salts: Salts, submitted_by: &SubmittedBy) -> i64 {
+    fn add(&mut self, sealed: &'a Sealed, submitted_by: &'a SubmittedBy) -> i64 {
         let sequence = self.next_sequence();
-        let received_at = self.head.received_at.to_jiff();
-        let stored = StoredEvent {
-            sequence,
-            epoch: self.head.epoch,
-            received_at,
-            timestamp: event.timestamp.unwrap_or(received_at),
-            submitted_by: submitted_by.clone(),
-            event: Event { timestamp: None, ..event.clone() },
-        };
-        let day = match event.identity_day() {
+        let Head { log_id: trail, epoch, received_at, .. } = *self.head;
+        let day = match sealed.event.identity_day() {
             IdentityDay::Own(day) => day,
             IdentityDay::Received => self.today,
         };
-        let commitments = leaf::commit(self.head.log_id, &stored, &salts);
-        self.planned.insert((day, event.id.clone()), self.rows.len());
-        self.rows.push(Row { day, stored, salts, commitments });
+        self.planned.insert((day, &sealed.event.id), self.rows.len());
+        self.rows.push(Row {
+            day,
+            sequence,
+            timestamp: self.timestamp(&sealed.event),
+            sealed,
+            submitted_by,
+            leaf_hash: sealed.leaf_hash(&Place { trail, epoch, sequence, received_at }, submitted_by),
+        });
         sequence
+    }
+
+    fn timestamp(&self, event: &Event) -> Timestamp {
+        event.timestamp.unwrap_or(self.head.received_at)
     }
 
     fn next_sequence(&self) -> i64 {
@@ -226,10 +234,10 @@ impl Planner<'_> {
     }
 }
 
-impl Found {
-    /// Whether `event` is the event of this row: its leaf under the row's salts must be the row's
+impl Stored {
+    /// Whether an event is the event of this row: its leaf under the row's salts must be the row's
     /// leaf. A row whose personal fields were erased cannot be compared and counts as the same.
-    fn standing(&self, log_id: Uuid, event: &Event, salts: &Salts) -> Standing {
+    fn standing(&self, trail: Uuid, given: &Sealed) -> Standing {
         let there = |own| Standing::There { sequence: self.sequence, own };
         let (Some(personal), Some(body), Some(kind)) = (
             self.personal_salt.as_deref().and_then(|salt| salt.try_into().ok()),
@@ -238,18 +246,12 @@ impl Found {
         ) else {
             return there(false);
         };
-        let received_at = self.received_at.to_jiff();
-        let as_stored = StoredEvent {
-            sequence: self.sequence,
-            epoch: self.epoch,
-            received_at,
-            timestamp: event.timestamp.unwrap_or(received_at),
-            submitted_by: SubmittedBy { kind, name: self.submitted_by_name.clone() },
-            event: event.clone(),
-        };
         let row_salts = Salts { personal, body };
-        if leaf::commit(log_id, &as_stored, &row_salts).leaf[..] == self.leaf_hash[..] {
-            there(row_salts == *salts)
+        let submitted_by = SubmittedBy { kind, name: self.submitted_by_name.clone() };
+        let place =
+            Place { trail, epoch: self.epoch, sequence: self.sequence, received_at: self.received_at.to_jiff() };
+        if Sealed::new(given.event.clone(), row_salts).leaf_hash(&place, &submitted_by)[..] == self.leaf_hash[..] {
+            there(row_salts == given.salts)
         } else {
             Standing::Taken
         }

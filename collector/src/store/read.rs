@@ -4,6 +4,7 @@
 //! repeat while events arrive, and an unbounded read would have no end.
 
 use super::Store;
+use super::terms::TERMS;
 use crate::event::{
     Actor, ActorType, Change, Context, Event, Outcome, Resource, StoredEvent, SubmittedBy, SubmitterKind,
 };
@@ -45,16 +46,17 @@ impl Store {
     /// The part of the log that `filter` can match now. A time filter leaves out the segments that
     /// lie before and after it; head and segments are of one snapshot.
     pub async fn window(&self, filter: &Filter) -> Result<Window, sqlx::Error> {
-        let row: WindowRow = sqlx::query_as(
+        let row = sqlx::query_as(
             r#"SELECT log_id, epoch, next_sequence, hull.first, hull."end" FROM head,
                (SELECT min(first_sequence) AS first, max(end_sequence) AS "end" FROM segment
-                WHERE ($1::timestamptz IS NULL OR last_timestamp >= $1)
+                WHERE dropping_at IS NULL
+                  AND ($1::timestamptz IS NULL OR last_timestamp >= $1)
                   AND ($2::timestamptz IS NULL OR first_timestamp < $2)) AS hull"#,
         )
         .bind(filter.from.map(ToSqlx::to_sqlx))
         .bind(filter.to.map(ToSqlx::to_sqlx))
-        .fetch_one(&self.pool)
-        .await?;
+        .fetch_one(&self.pool);
+        let row: WindowRow = self.unless_lost(row).await?;
         let end = row.next_sequence.min(row.end.unwrap_or(0));
         let start = row.first.unwrap_or(0).min(end);
         Ok(Window { log_id: row.log_id, epoch: row.epoch, sequences: start..end })
@@ -77,7 +79,7 @@ impl Store {
             Order::Desc => " ORDER BY sequence DESC LIMIT ",
             Order::Asc => " ORDER BY sequence LIMIT ",
         });
-        query.push_bind(limit).build_query_as().fetch_all(&self.pool).await
+        self.unless_lost(query.push_bind(limit).build_query_as().fetch_all(&self.pool)).await
     }
 
     /// At most `limit` events from `first_sequence` on, oldest first.
@@ -103,16 +105,11 @@ fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
     }
 }
 
-/// One value is compared with `=`, since only then an index of (column, sequence) also gives the order.
+/// The column decides. The filter index of a segment (`terms.rs`) is asked for the same values in any column.
 fn push_any(query: &mut QueryBuilder<Postgres>, column: &'static str, values: &[String]) {
-    match values {
-        [] => {}
-        [value] => {
-            query.push(" AND ").push(column).push(" = ").push_bind(value.clone());
-        }
-        values => {
-            query.push(" AND ").push(column).push(" = ANY(").push_bind(values.to_vec()).push(")");
-        }
+    if !values.is_empty() {
+        query.push(" AND ").push(column).push(" = ANY(").push_bind(values.to_vec()).push(")");
+        query.push(" AND ").push(TERMS).push(" && ").push_bind(values.to_vec());
     }
 }
 

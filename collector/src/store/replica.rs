@@ -32,7 +32,8 @@ pub struct Heartbeat {
 impl Store {
     /// The head.
     pub async fn head(&self) -> Result<Head, sqlx::Error> {
-        sqlx::query_as("SELECT log_id, epoch, next_sequence FROM head").fetch_one(&self.pool).await
+        let head = sqlx::query_as("SELECT log_id, epoch, next_sequence FROM head").fetch_one(&self.pool);
+        self.unless_lost(head).await
     }
 
     /// Writes the heartbeat of a replica, and reads it back in a transaction of its own, so that what
@@ -89,6 +90,11 @@ impl Store {
             .execute(&self.pool)
             .await?;
         Ok(())
+    }
+
+    /// The newest configuration that any replica has applied.
+    pub async fn newest_generation(&self) -> Result<i64, sqlx::Error> {
+        sqlx::query_scalar("SELECT generation FROM configuration").fetch_one(&self.pool).await
     }
 
     /// Raises the newest applied configuration to `generation`. Returns the newest: a higher
