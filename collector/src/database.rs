@@ -6,7 +6,6 @@ use crate::store::Store;
 use crate::store::connect::OpenError;
 use crate::store::replica::Heartbeat;
 use audittrail_crds::document::Document;
-use sqlx::{Connection, PgConnection};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,13 @@ use tokio::time::{sleep, timeout};
 /// How often a replica says that it is there. Three may be missed, see
 /// [`audittrail_crds::report::REPLICA_SEEN_SECONDS`].
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(3);
+
+/// How long a heartbeat may take: a connection whose packets get lost ends by no error.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long opening may take, all migrations included. Each of their statements has a bound of its own; this one is for
+/// a connection whose packets get lost.
+const OPEN_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// First and longest pause between tries to open the log.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
@@ -69,12 +75,11 @@ impl fmt::Display for State {
     }
 }
 
-/// Why the pool has no connection to give: it keeps the reason to itself, so one is tried here.
+/// Why the pool has no connection to give: it keeps the reason to itself, so the hosts are asked here.
 pub async fn cause(store: &Store) -> String {
-    match timeout(CAUSE_TIMEOUT, PgConnection::connect_with(&store.pool.connect_options())).await {
-        Ok(Ok(_)) => "all connections to the database are busy".to_owned(),
-        Ok(Err(error)) => format!("the database cannot be reached: {error}"),
-        Err(_) => "the database does not answer".to_owned(),
+    match store.trouble(CAUSE_TIMEOUT).await {
+        None => "all connections to the database are busy".to_owned(),
+        Some(hosts) => format!("the database cannot be reached: {hosts}"),
     }
 }
 
@@ -94,13 +99,23 @@ async fn open(store: &Store, documents: &watch::Receiver<Arc<Document>>, state: 
     let claim = documents.borrow().trail.claim.clone();
     let (mut pause, pause_max) = PAUSES;
     loop {
-        let next = match store.open(&claim).await {
+        let known_log = documents.borrow().known_log;
+        let opening = async {
+            let log_id = store.open(&claim).await?;
+            store.check_epoch(known_log).await?;
+            Ok(log_id)
+        };
+        let opened = timeout(OPEN_TIMEOUT, opening).await;
+        let next = match opened.unwrap_or(Err(OpenError::Database(sqlx::Error::PoolTimedOut))) {
             Ok(log_id) => {
                 tracing::info!(%log_id, "the log is open");
                 state.send_replace(State::Open);
                 return;
             }
-            Err(OpenError::Database(sqlx::Error::PoolTimedOut)) => State::Opening(cause(store).await),
+            Err(OpenError::Database(sqlx::Error::PoolTimedOut | sqlx::Error::Io(_))) => {
+                store.suspect();
+                State::Opening(cause(store).await)
+            }
             Err(error) => State::of(error),
         };
         if *state.borrow() != next {
@@ -115,10 +130,23 @@ async fn open(store: &Store, documents: &watch::Receiver<Arc<Document>>, state: 
 /// A heartbeat every few seconds, and at once when a document comes into force.
 async fn beat(store: &Store, replica: &str, mut documents: watch::Receiver<Arc<Document>>) {
     loop {
-        let generation = documents.borrow_and_update().generation;
-        match heartbeat(store, replica, generation).await {
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "no heartbeat was written"),
+        let (generation, known_log) = {
+            let document = documents.borrow_and_update();
+            (document.generation, document.known_log)
+        };
+        let beating = async {
+            heartbeat(store, replica, generation).await?;
+            store.check_epoch(known_log).await
+        };
+        let failure = match timeout(HEARTBEAT_TIMEOUT, beating).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the database does not answer".to_owned()),
+        };
+        if let Some(failure) = failure {
+            tracing::warn!(failure, "no heartbeat was written");
+            // Where no connection is left to fail, this is what notices that the primary has moved.
+            store.suspect();
         }
         // Either reason to go on is fine, and so is a source of documents that ended.
         let _ = timeout(HEARTBEAT_EVERY, documents.changed()).await;

@@ -1,9 +1,13 @@
 //! The pool, its session settings, migrations and the claim.
 
+use super::epoch::Knowledge;
+use super::hosts::Hosts;
+use super::uri::{self, UriError};
 use audittrail_crds::document;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use std::str::FromStr;
-use std::time::Duration;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 /// Connections of one replica. The writer needs one, each forwarding one at times; the rest
@@ -19,10 +23,18 @@ const IDLE_IN_TRANSACTION_TIMEOUT: &str = "5s";
 /// No statement runs longer. A migration or a query that needs more has to ask for it.
 const STATEMENT_TIMEOUT: &str = "30s";
 
+/// How long Postgres waits until data that it sent to us has arrived, before it ends the session. In milliseconds.
+const TCP_USER_TIMEOUT_MILLISECONDS: &str = "30000";
+
 /// Handle to the log's database. Clones share one pool.
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(crate) pool: PgPool,
+    /// What this process has seen of the log.
+    pub(super) known: Arc<Knowledge>,
+    hosts: Arc<Hosts>,
+    /// Ends what follows the hosts with the last clone.
+    _following: Arc<DropGuard>,
 }
 
 /// Why the database cannot be used.
@@ -30,9 +42,9 @@ pub struct Store {
 pub enum OpenError {
     /// The document's connection URI is not one.
     #[error(
-        "the database's connection URI cannot be read (its text is not shown, it holds a password): use postgresql://user:password@host/database"
+        "the database's connection URI cannot be used: {0} (the URI is not shown, it holds a password; its form is postgresql://user:password@host[:port][,host…]/database)"
     )]
-    Uri(#[source] sqlx::Error),
+    Uri(#[from] UriError),
     /// The database does not answer, or a statement failed.
     #[error("the database does not answer: {0}")]
     Database(#[from] sqlx::Error),
@@ -58,23 +70,51 @@ pub enum OpenError {
 }
 
 impl Store {
-    /// A handle to the database of the document. Connects when first used.
+    /// A handle to the database of the document. Connects when first used, and follows the primary over the URI's hosts
+    /// for as long as there is a clone.
     pub fn lazy(database: &document::Database) -> Result<Self, OpenError> {
-        let mut options = PgConnectOptions::from_str(database.uri.reveal()).map_err(OpenError::Uri)?;
-        if let Some(ca) = &database.ca {
-            options = options.ssl_root_cert_from_pem(ca.clone().into_bytes());
+        let all: Vec<_> = uri::parse(database.uri.reveal())?
+            .into_iter()
+            .map(|host| with_session(host, database.ca.as_deref()))
+            .collect();
+        let first = all[0].clone();
+        let hosts = Arc::new(Hosts::new(all));
+        let options = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(ACQUIRE_TIMEOUT);
+        let pool = hosts.checking(options).connect_lazy_with(first);
+        let end = CancellationToken::new();
+        tokio::spawn(end.clone().run_until_cancelled_owned(Arc::clone(&hosts).follow(pool.clone())));
+        Ok(Self { pool, known: Arc::default(), hosts, _following: Arc::new(end.drop_guard()) })
+    }
+
+    /// Says that something about the database is odd: the primary is searched again, in the background.
+    pub fn suspect(&self) {
+        self.hosts.suspect();
+    }
+
+    /// Does work on the database, and gives it up when its host is gone or no longer the primary. A connection whose packets
+    /// get lost would end it only after a quarter of an hour.
+    pub async fn unless_lost<T, E: From<sqlx::Error>>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        tokio::select! {
+            done = work => done,
+            error = self.hosts.lost() => Err(error.into()),
         }
-        let options = options.application_name("audittrail-collector").options([
-            // What "acknowledged means durable" rests on, whatever the role's or server's default is.
-            ("synchronous_commit", "on"),
-            ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT),
-            ("statement_timeout", STATEMENT_TIMEOUT),
-        ]);
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS_MAX)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_lazy_with(options);
-        Ok(Self { pool })
+    }
+
+    /// Whether a connection that was good at this moment still leads to the host that takes writes.
+    pub(super) fn trusts(&self, since: Instant) -> bool {
+        self.hosts.trusts(since)
+    }
+
+    /// A connection of its own to the host that takes writes, for work that would keep one of the pool's for long. What it
+    /// is used for belongs into [`Store::unless_lost`].
+    pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        self.hosts.connect(&self.pool).await
+    }
+
+    /// Why nothing can be written, host by host and without the password; none when a host takes writes. Each host has
+    /// `limit` to answer.
+    pub async fn trouble(&self, limit: Duration) -> Option<String> {
+        self.hosts.trouble(limit).await
     }
 
     /// Brings the schema up to date and claims the log for `claim`. Whichever replica starts first
@@ -112,4 +152,22 @@ impl Store {
             sqlx::query_as("SELECT log_id, claim FROM head").fetch_one(&self.pool).await?;
         if standing == claim { Ok(log_id) } else { Err(OpenError::InUse { claim: standing }) }
     }
+}
+
+/// What every session is set to. Sent with the start of the connection, so that no statement runs without it.
+fn with_session(mut options: PgConnectOptions, ca: Option<&str>) -> PgConnectOptions {
+    if let Some(ca) = ca {
+        options = options.ssl_root_cert_from_pem(ca.as_bytes().to_vec());
+    }
+    options.application_name("audittrail-collector").options([
+        // What "acknowledged means durable" rests on, whatever the role's or server's default is.
+        ("synchronous_commit", "on"),
+        ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT),
+        ("statement_timeout", STATEMENT_TIMEOUT),
+        // A machine of ours that is gone says no farewell: Postgres notices, and frees what its sessions have locked.
+        ("tcp_keepalives_idle", "10"),
+        ("tcp_keepalives_interval", "5"),
+        ("tcp_keepalives_count", "3"),
+        ("tcp_user_timeout", TCP_USER_TIMEOUT_MILLISECONDS),
+    ])
 }

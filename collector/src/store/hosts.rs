@@ -1,0 +1,405 @@
+//! Which of the database's hosts is written to, and which connections are still good.
+//!
+//! sqlx's pool knows one host and no time-outs of its own, so both are added here: every connection is checked when it is
+//! made, taken and given back, and whatever is odd about one wakes a search over all hosts. Only a host that takes writes is
+//! ever chosen; of several, the one with the highest timeline, since a promotion starts a new one.
+
+use super::uri;
+use futures::future::join_all;
+use futures::stream::{FuturesUnordered, StreamExt};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{Connection, Row};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout, timeout_at};
+
+/// How long a host may take to let us in. A machine that is gone answers nothing, and all hosts are asked at once.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection may take to say that it is good; half of what a request waits for one. A network that drops
+/// packets ends no connection by itself, TCP's own time-out is a quarter of an hour, and sqlx cannot shorten it.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Pause between two searches.
+const SEARCH_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long the other hosts are waited for after one has answered as it did before, or does not take writes.
+const SEARCH_GRACE: Duration = Duration::from_secs(1);
+
+/// The hosts of one pool.
+#[derive(Debug)]
+pub(super) struct Hosts {
+    all: Vec<PgConnectOptions>,
+    /// Somebody has a reason to look for the primary.
+    suspected: Notify,
+    /// While several hosts are searched no connection is handed out: an old primary may answer before the new one.
+    searching: watch::Sender<bool>,
+    /// When connections were last given up as a whole: what was made before is closed.
+    lost: watch::Sender<Option<Instant>>,
+    /// When a connection last failed to answer: what has been idle since before is closed unasked.
+    silence: Mutex<Option<Instant>>,
+}
+
+/// The host in use.
+#[derive(Clone, Copy, Debug, Default)]
+struct Chosen {
+    index: usize,
+    /// The timeline it was on; none before the first search.
+    timeline: Option<u32>,
+}
+
+/// What a host said when it was asked.
+#[derive(Debug)]
+enum Probe {
+    /// It takes writes, on this timeline (0 when it does not say).
+    Writable { timeline: u32 },
+    /// It is a standby, or was made read-only.
+    ReadOnly,
+    /// It is there, and did not let us in.
+    Refused(sqlx::Error),
+    /// It did not answer.
+    Silent(String),
+}
+
+impl Hosts {
+    pub(super) fn new(all: Vec<PgConnectOptions>) -> Self {
+        let hosts = Self {
+            all,
+            suspected: Notify::new(),
+            searching: watch::Sender::new(false),
+            lost: watch::Sender::new(None),
+            silence: Mutex::new(None),
+        };
+        // The first in the list may be a standby.
+        hosts.suspect();
+        hosts
+    }
+
+    /// Asks for a search: something about the host in use is odd.
+    pub(super) fn suspect(&self) {
+        self.searching.send_replace(self.all.len() > 1);
+        self.suspected.notify_one();
+    }
+
+    /// Waits until it is known which host takes writes. True when it was known.
+    async fn settled(&self) -> bool {
+        if !*self.searching.borrow() {
+            return true;
+        }
+        // The sender lives as long as we do.
+        let mut searching = self.searching.subscribe();
+        let _settled = searching.wait_for(|searching| !searching).await.is_ok();
+        false
+    }
+
+    /// Completes when what is under way on a connection should be given up: its host is gone, or no longer the primary.
+    pub(super) async fn lost(&self) -> sqlx::Error {
+        // The sender lives as long as we do.
+        let _changed = self.lost.subscribe().changed().await;
+        odd("the host of the database is gone, or no longer the primary")
+    }
+
+    /// Sets the checks of a pool's connections.
+    pub(super) fn checking(self: &Arc<Self>, options: PgPoolOptions) -> PgPoolOptions {
+        let [made, taken, given_back] = [Arc::clone(self), Arc::clone(self), Arc::clone(self)];
+        options
+            // Ours has a time-out.
+            .test_before_acquire(false)
+            .after_connect(move |connection, _| {
+                let hosts = Arc::clone(&made);
+                Box::pin(async move {
+                    if !hosts.settled().await {
+                        return Err(odd("the connection was made before it was known which host takes writes"));
+                    }
+                    hosts.check_writable(connection).await
+                })
+            })
+            .before_acquire(move |connection, seen| {
+                let hosts = Arc::clone(&taken);
+                Box::pin(async move {
+                    hosts.settled().await;
+                    hosts.require_trusted(seen.age, Some(seen.idle_for))?;
+                    hosts.check_writable(connection).await.map(|()| true)
+                })
+            })
+            // Here come connections whose statement failed or was given up: without a time-out they would keep their
+            // place in the pool for as long as TCP tries.
+            .after_release(move |connection, seen| {
+                let hosts = Arc::clone(&given_back);
+                Box::pin(async move {
+                    hosts.require_trusted(seen.age, None)?;
+                    hosts.answered(timeout(CHECK_TIMEOUT, connection.ping()).await).map(|()| true)
+                })
+            })
+    }
+
+    /// A checked connection that is not the pool's.
+    pub(super) async fn connect(&self, pool: &PgPool) -> Result<PgConnection, sqlx::Error> {
+        let silent = |_| sqlx::Error::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
+        let connected = timeout(CONNECT_TIMEOUT, async {
+            self.settled().await;
+            PgConnection::connect_with(&pool.connect_options()).await
+        });
+        let mut connection = connected.await.map_err(silent).flatten().inspect_err(|_| self.suspect())?;
+        self.check_writable(&mut connection).await?;
+        Ok(connection)
+    }
+
+    /// Whether no host was lost since, and none is searched.
+    pub(super) fn trusts(&self, since: Instant) -> bool {
+        !*self.searching.borrow() && self.lost.borrow().is_none_or(|lost| lost < since)
+    }
+
+    /// Refuses a connection that was made before its host was lost, or idle while another fell silent.
+    fn require_trusted(&self, age: Duration, idle: Option<Duration>) -> Result<(), sqlx::Error> {
+        let lost = *self.lost.borrow();
+        let silence = *self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = |since: Option<Instant>, age: Duration| since.is_some_and(|since| age > since.elapsed());
+        if before(lost, age) || idle.is_some_and(|idle| before(silence, idle)) {
+            return Err(odd("the connection is from before the database was lost"));
+        }
+        Ok(())
+    }
+
+    /// One round trip: the connection is alive, and its session takes writes.
+    async fn check_writable(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if self.answered(timeout(CHECK_TIMEOUT, is_writable(connection)).await)? {
+            return Ok(());
+        }
+        self.suspect();
+        Err(odd("the server is a standby or read-only, and the collector writes"))
+    }
+
+    /// Notes what a connection did not answer.
+    fn answered<T>(
+        &self,
+        outcome: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>,
+    ) -> Result<T, sqlx::Error> {
+        let outcome = outcome.unwrap_or_else(|_| {
+            *self.silence.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            Err(odd("the connection does not answer"))
+        });
+        outcome.inspect_err(|_| self.suspect())
+    }
+
+    /// Sends the pool to the host that takes writes, whenever there is a reason to look. Never ends.
+    pub(super) async fn follow(self: Arc<Self>, pool: PgPool) {
+        let mut chosen = Chosen::default();
+        loop {
+            self.suspected.notified().await;
+            let mut all_failed = false;
+            while let Err(why) = self.search(&mut chosen, &pool).await {
+                if !all_failed {
+                    tracing::warn!(why, "no host of the database takes writes; they are asked again and again");
+                }
+                all_failed = true;
+                sleep(SEARCH_PAUSE).await;
+            }
+            self.searching.send_replace(false);
+            if all_failed {
+                tracing::info!(host = uri::name(&self.all[chosen.index]), "the database takes writes again");
+            }
+            sleep(SEARCH_PAUSE).await;
+        }
+    }
+
+    /// Asks all hosts and goes to the one that takes writes. The error says what each host said.
+    async fn search(&self, chosen: &mut Chosen, pool: &PgPool) -> Result<(), String> {
+        let probes = self.probe_until_sure(*chosen).await;
+        let Some((next, timeline)) = choose(chosen.index, &probes) else {
+            if matches!(probes[chosen.index], Some(Probe::Silent(_) | Probe::ReadOnly) | None) {
+                self.lose();
+            }
+            return Err(self.describe(&probes));
+        };
+        let moved = next != chosen.index;
+        let was_silent = self.silence.lock().unwrap_or_else(PoisonError::into_inner).take().is_some();
+        *chosen = Chosen { index: next, timeline: Some(timeline) };
+        if moved {
+            tracing::warn!(host = uri::name(&self.all[next]), "this host of the database takes the writes from now on");
+            pool.set_connect_options(self.all[next].clone());
+        }
+        // A new connection was answered and an old one was not: a firewall on the way has forgotten those.
+        if moved || was_silent {
+            self.lose();
+        }
+        Ok(())
+    }
+
+    fn lose(&self) {
+        self.lost.send_replace(Some(Instant::now()));
+    }
+
+    /// What the hosts said until it is clear which one takes writes.
+    async fn probe_until_sure(&self, chosen: Chosen) -> Vec<Option<Probe>> {
+        let mut probes: Vec<Option<Probe>> = self.all.iter().map(|_| None).collect();
+        let mut asked: FuturesUnordered<_> = self
+            .all
+            .iter()
+            .enumerate()
+            .map(|(index, host)| async move { (index, probe(host, CONNECT_TIMEOUT).await) })
+            .collect();
+        let mut until = tokio::time::Instant::now() + CONNECT_TIMEOUT;
+        let mut one_is_writable = false;
+        while let Ok(Some((index, probe))) = timeout_at(until, asked.next()).await {
+            let wait = tokio::time::Instant::now() + patience(chosen, index, &probe);
+            if matches!(probe, Probe::Writable { .. }) {
+                (one_is_writable, until) = (true, wait);
+            } else if !one_is_writable {
+                until = until.min(wait);
+            }
+            probes[index] = Some(probe);
+        }
+        probes
+    }
+
+    /// Why nothing can be written, host by host; none when a host takes writes.
+    pub(super) async fn trouble(&self, limit: Duration) -> Option<String> {
+        let probes: Vec<_> =
+            join_all(self.all.iter().map(|host| probe(host, limit))).await.into_iter().map(Some).collect();
+        choose(0, &probes).is_none().then(|| self.describe(&probes))
+    }
+
+    fn describe(&self, probes: &[Option<Probe>]) -> String {
+        let said = |(host, probe): (&PgConnectOptions, &Option<Probe>)| {
+            let said = match probe {
+                Some(Probe::Writable { .. }) => "takes writes".to_owned(),
+                Some(Probe::ReadOnly) => "is a standby or read-only".to_owned(),
+                Some(Probe::Refused(error)) => error.to_string(),
+                Some(Probe::Silent(why)) => why.clone(),
+                None => "does not answer".to_owned(),
+            };
+            format!("{}: {said}", uri::name(host))
+        };
+        self.all.iter().zip(probes).map(said).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// How long the other hosts are waited for after this answer. Two may take writes when an old primary came back.
+fn patience(chosen: Chosen, index: usize, probe: &Probe) -> Duration {
+    match (probe, chosen.timeline) {
+        // It was promoted since: nobody else is ahead of it.
+        (Probe::Writable { timeline }, Some(known)) if *timeline > known => Duration::ZERO,
+        (Probe::Writable { timeline }, Some(known)) if index == chosen.index && *timeline == known => SEARCH_GRACE,
+        (Probe::Writable { .. }, _) => CONNECT_TIMEOUT,
+        // The search is repeated: nothing is missed.
+        _ => SEARCH_GRACE,
+    }
+}
+
+/// The host to write to and its timeline: the highest of those that take writes, and the one in use rather than its equal.
+fn choose(current: usize, probes: &[Option<Probe>]) -> Option<(usize, u32)> {
+    let writable = probes.iter().enumerate().filter_map(|(index, probe)| match probe {
+        Some(Probe::Writable { timeline }) => Some((*timeline, index == current, std::cmp::Reverse(index))),
+        _ => None,
+    });
+    writable.max().map(|(timeline, _, std::cmp::Reverse(index))| (index, timeline))
+}
+
+async fn probe(host: &PgConnectOptions, limit: Duration) -> Probe {
+    let asked = async {
+        let mut connection = PgConnection::connect_with(host).await?;
+        let writable = is_writable(&mut connection).await?;
+        let timeline = if writable { timeline(&mut connection).await } else { 0 };
+        // It was asked, that is all: how it ends makes no difference.
+        let _closed = connection.close().await;
+        Ok(if writable { Probe::Writable { timeline } } else { Probe::ReadOnly })
+    };
+    match timeout(limit, asked).await {
+        Ok(Ok(probe)) => probe,
+        Ok(Err(error @ (sqlx::Error::Database(_) | sqlx::Error::Tls(_)))) => Probe::Refused(error),
+        Ok(Err(error)) => Probe::Silent(error.to_string()),
+        Err(_) => Probe::Silent("does not answer".to_owned()),
+    }
+}
+
+/// False on a standby, and where writes were switched off. By the simple protocol: no prepared statement is left behind.
+async fn is_writable(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let row = sqlx::raw_sql("SHOW transaction_read_only").fetch_one(connection).await?;
+    Ok(row.try_get::<String, _>(0)? == "off")
+}
+
+/// The first eight digits of a WAL file's name. Zero where the server has no such names to tell.
+async fn timeline(connection: &mut PgConnection) -> u32 {
+    let row = sqlx::raw_sql("SELECT pg_walfile_name(pg_current_wal_lsn())").fetch_one(connection).await;
+    let name = row.and_then(|row| row.try_get::<String, _>(0)).unwrap_or_default();
+    name.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0)
+}
+
+/// An error of ours in sqlx's type, which is what its hooks return.
+fn odd(what: &'static str) -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::other(what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choose_of<const N: usize>(current: usize, probes: [Probe; N]) -> Option<usize> {
+        choose(current, &probes.map(Some)).map(|(index, _)| index)
+    }
+
+    fn hosts(uri: &str) -> Hosts {
+        Hosts::new(uri::parse(uri).expect("valid"))
+    }
+
+    #[test]
+    fn only_a_host_that_takes_writes_is_chosen() {
+        let writable = || Probe::Writable { timeline: 1 };
+        assert_eq!(choose_of(0, [Probe::ReadOnly, writable()]), Some(1));
+        assert_eq!(choose_of(0, [Probe::ReadOnly, Probe::Silent("gone".to_owned())]), None);
+        assert_eq!(choose(0, &[None, Some(writable())]), Some((1, 1)));
+    }
+
+    #[test]
+    fn the_highest_timeline_wins_and_else_the_host_in_use() {
+        let writable = |timeline| Probe::Writable { timeline };
+        assert_eq!(choose_of(0, [writable(1), writable(2)]), Some(1));
+        assert_eq!(choose_of(1, [writable(2), writable(2)]), Some(1));
+        assert_eq!(choose_of(2, [writable(2), writable(2), Probe::ReadOnly]), Some(0));
+    }
+
+    #[test]
+    fn the_others_are_waited_for_unless_nobody_can_be_ahead() {
+        let new = Chosen::default();
+        let known = Chosen { index: 0, timeline: Some(2) };
+        let writable = |timeline| Probe::Writable { timeline };
+        assert_eq!(patience(new, 0, &writable(1)), CONNECT_TIMEOUT);
+        assert_eq!(patience(known, 1, &writable(3)), Duration::ZERO);
+        assert_eq!(patience(known, 0, &writable(2)), SEARCH_GRACE);
+        assert_eq!(patience(known, 1, &writable(2)), CONNECT_TIMEOUT);
+        assert_eq!(patience(known, 0, &writable(1)), CONNECT_TIMEOUT);
+        assert_eq!(patience(known, 1, &Probe::ReadOnly), SEARCH_GRACE);
+    }
+
+    #[test]
+    fn connections_from_before_the_loss_are_closed() {
+        let hosts = hosts("postgresql://db/log");
+        let young = Duration::ZERO;
+        let old = Duration::from_mins(1);
+        assert!(hosts.require_trusted(old, Some(old)).is_ok());
+        hosts.lose();
+        assert!(hosts.require_trusted(old, None).is_err());
+        assert!(hosts.require_trusted(young, None).is_ok());
+    }
+
+    #[test]
+    fn after_a_silence_only_what_was_idle_is_closed() {
+        let hosts = hosts("postgresql://db/log");
+        let old = Duration::from_mins(1);
+        *hosts.silence.lock().expect("nobody panicked") = Some(Instant::now());
+        assert!(hosts.require_trusted(old, Some(old)).is_err());
+        assert!(hosts.require_trusted(old, Some(Duration::ZERO)).is_ok());
+        assert!(hosts.require_trusted(old, None).is_ok());
+    }
+
+    #[tokio::test]
+    async fn trouble_names_each_host_and_no_password() {
+        // Nobody listens on the ports 1 and 2.
+        let hosts = hosts("postgresql://u:secret@127.0.0.1:1,127.0.0.1:2/log");
+        let trouble = hosts.trouble(CHECK_TIMEOUT).await.expect("nobody is there");
+        assert!(trouble.contains("127.0.0.1:1: ") && trouble.contains("127.0.0.1:2: "), "{trouble}");
+        assert!(!trouble.contains("secret"), "{trouble}");
+    }
+}

@@ -1,0 +1,119 @@
+//! A network between a collector and its database that breaks when told to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+/// Size of the buffer of one direction, in bytes.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// A proxy of one port on 127.0.0.1. Ends when dropped.
+pub struct Proxy {
+    /// Where it listens.
+    pub port: u16,
+    weather: watch::Sender<Weather>,
+    connections: Arc<AtomicU64>,
+    accepting: AbortHandle,
+}
+
+/// What happens to connections, by the order they were made in.
+#[derive(Clone, Copy, Default)]
+struct Weather {
+    /// Nothing passes, and nothing is closed: packets get lost.
+    stalled: bool,
+    /// New connections are closed at once.
+    closed: bool,
+    /// Connections with a lower number are closed.
+    cut_below: u64,
+    /// On connections with a lower number nothing passes any more, and nobody tells.
+    silent_below: u64,
+}
+
+impl Proxy {
+    /// Starts a proxy to this port.
+    pub async fn start(to: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let weather = watch::Sender::new(Weather::default());
+        let connections = Arc::new(AtomicU64::new(0));
+        let accepting = tokio::spawn(accept(listener, to, weather.subscribe(), Arc::clone(&connections)));
+        Self { port, weather, connections, accepting: accepting.abort_handle() }
+    }
+
+    /// Closes every connection, and new ones at once.
+    pub fn cut(&self) {
+        let made = self.connections.load(Ordering::SeqCst);
+        self.weather.send_modify(|weather| (weather.closed, weather.cut_below) = (true, made));
+    }
+
+    /// Lets nothing pass, on new connections either, without a word.
+    pub fn stall(&self) {
+        self.weather.send_modify(|weather| weather.stalled = true);
+    }
+
+    /// Lets nothing pass on the connections there are, without a word; new ones work.
+    pub fn forget(&self) {
+        let made = self.connections.load(Ordering::SeqCst);
+        self.weather.send_modify(|weather| weather.silent_below = made);
+    }
+
+    /// Lets everything pass that was not closed or forgotten.
+    pub fn resume(&self) {
+        self.weather.send_modify(|weather| (weather.closed, weather.stalled) = (false, false));
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, to: u16, weather: watch::Receiver<Weather>, connections: Arc<AtomicU64>) {
+    while let Ok((client, _)) = listener.accept().await {
+        let number = connections.fetch_add(1, Ordering::SeqCst);
+        if weather.borrow().closed {
+            continue;
+        }
+        let weather = weather.clone();
+        tokio::spawn(async move {
+            let Ok(server) = TcpStream::connect(("127.0.0.1", to)).await else { return };
+            let [_, _] = [client.set_nodelay(true), server.set_nodelay(true)];
+            let (from_client, to_client) = client.into_split();
+            let (from_server, to_server) = server.into_split();
+            // When one direction ends, both do.
+            tokio::select! {
+                () = pass(number, from_client, to_server, weather.clone()) => {}
+                () = pass(number, from_server, to_client, weather) => {}
+            }
+        });
+    }
+}
+
+/// Copies one direction until it ends or is cut.
+async fn pass(number: u64, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut weather: watch::Receiver<Weather>) {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let now = *weather.borrow_and_update();
+        if number < now.cut_below {
+            return;
+        }
+        let silent = now.stalled || number < now.silent_below;
+        let read = tokio::select! {
+            changed = weather.changed() => match changed {
+                Ok(()) => continue,
+                // The test is over.
+                Err(_) => return,
+            },
+            read = from.read(&mut buffer), if !silent => read,
+        };
+        match read {
+            Ok(count) if count > 0 && to.write_all(&buffer[..count]).await.is_ok() => {}
+            _ => return,
+        }
+    }
+}

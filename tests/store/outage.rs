@@ -1,0 +1,98 @@
+//! A database that is away for a while, in each of the ways it can be: requests fail clearly, nothing acknowledged is lost
+//! or doubled, and the collector recovers by itself.
+
+use audittrail_tests::clients::{Clients, assert_kept};
+use audittrail_tests::postgres::Postgres;
+use audittrail_tests::proxy::Proxy;
+use audittrail_tests::served::{Served, document};
+use std::time::Duration;
+
+const CLIENTS: usize = 4;
+
+/// Until connections that got lost without a word are replaced: a heartbeat notices. No request fails within this time.
+const FORGOTTEN_RECOVERY: Duration = Duration::from_secs(14);
+
+/// A collector that reaches its database through a proxy, and the database's own URI.
+async fn behind_a_proxy() -> (Served, Proxy, String) {
+    let postgres = Postgres::shared();
+    let uri = postgres.create_database().await;
+    let proxy = Proxy::start(postgres.server().port()).await;
+    let through = uri.replace(&format!(":{}/", postgres.server().port()), &format!(":{}/", proxy.port));
+    (Served::start(&document(&through)).await, proxy, uri)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_and_kills_of_the_database_lose_nothing() {
+    let mut postgres = Postgres::start();
+    let uri = postgres.create_database().await;
+    let served = Served::start(&document(&uri)).await;
+    let clients = Clients::start(&served, "a", CLIENTS);
+    for _ in 0..2 {
+        clients.acknowledge(20).await;
+        postgres.restart();
+        clients.acknowledge(20).await;
+        postgres.kill9();
+        postgres.restart();
+    }
+    clients.acknowledge(20).await;
+    assert_kept(&uri, &clients.stop().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_for_long_is_a_503_and_then_a_200() {
+    let mut postgres = Postgres::start();
+    let uri = postgres.create_database().await;
+    let served = Served::start(&document(&uri)).await;
+    let clients = Clients::start(&served, "a", CLIENTS);
+    clients.acknowledge(20).await;
+    postgres.stop();
+    clients.refused().await;
+    postgres.restart();
+    clients.acknowledge(20).await;
+    assert_kept(&uri, &clients.stop().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_cut_are_made_again() {
+    let (served, proxy, uri) = behind_a_proxy().await;
+    let clients = Clients::start(&served, "a", CLIENTS);
+    for _ in 0..3 {
+        clients.acknowledge(20).await;
+        proxy.cut();
+        proxy.resume();
+    }
+    clients.acknowledge(20).await;
+    proxy.cut();
+    clients.refused().await;
+    proxy.resume();
+    clients.acknowledge(20).await;
+    assert_kept(&uri, &clients.stop().await).await;
+}
+
+/// No packet passes, and none says so. Requests are answered nonetheless.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_falls_silent_is_a_503_and_then_a_200() {
+    let (served, proxy, uri) = behind_a_proxy().await;
+    let clients = Clients::start(&served, "a", CLIENTS);
+    clients.acknowledge(20).await;
+    proxy.stall();
+    clients.refused().await;
+    served.until("the report says so", || async { served.state().await == "unreachable" }).await;
+    proxy.resume();
+    clients.acknowledge(20).await;
+    assert_kept(&uri, &clients.stop().await).await;
+}
+
+/// As when a firewall loses its table: connections are dead without knowing, new ones would work.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_forgotten_are_replaced() {
+    let (served, proxy, uri) = behind_a_proxy().await;
+    let clients = Clients::start(&served, "a", CLIENTS);
+    clients.acknowledge(20).await;
+    proxy.forget();
+    let waited = clients.acknowledge(CLIENTS + 1).await;
+    assert!(waited < FORGOTTEN_RECOVERY, "{waited:?}");
+    clients.acknowledge(20).await;
+    served.until("the report is good", || async { served.state().await == "verified" }).await;
+    assert_kept(&uri, &clients.stop().await).await;
+}
