@@ -14,8 +14,8 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 /// takes some seconds, and clients that all come back at once would make it longer.
 pub const RETRY_AFTER_SECONDS: u32 = 2;
 
-/// Errors listed in one problem, at most. A batch may hold thousands of bad events.
-const ERRORS_MAX: usize = 100;
+/// Errors listed in one problem, at most: each event of the largest batch, twice.
+pub const ERRORS_MAX: usize = 10_000;
 
 /// SQLSTATE `query_canceled`: the statement ran into its timeout.
 const QUERY_CANCELED: &str = "57014";
@@ -67,6 +67,7 @@ pub struct Problem {
 enum Header {
     Challenge(&'static str),
     RetryAfterSeconds(u32),
+    AcceptEncoding(&'static str),
 }
 
 /// Declares the types of problems: their stable URI, title and status in one place.
@@ -92,6 +93,7 @@ problem_types! {
     FORBIDDEN = FORBIDDEN, "forbidden", "The credential does not allow this";
     NOT_FOUND = NOT_FOUND, "not-found", "There is nothing here";
     METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "method-not-allowed", "The resource has no such method";
+    TIMEOUT = REQUEST_TIMEOUT, "timeout", "The request took too long to arrive";
     CONFLICT = CONFLICT, "conflict", "An id is taken by other content";
     TOO_LARGE = PAYLOAD_TOO_LARGE, "too-large", "The request is too large";
     UNSUPPORTED = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The content is of an unknown type";
@@ -106,7 +108,7 @@ impl Problem {
         Self { r#type: uri, title, status, detail: detail.into(), errors: Vec::new(), header: None }
     }
 
-    /// 400: the request breaks rules. At most 100 errors are listed; the detail tells the first, and how many there are.
+    /// 400: the request breaks rules. At most 10,000 errors are listed; the detail tells the first, and how many there are.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         Self::new(&INVALID, summary(&errors)).with_errors(errors)
     }
@@ -143,9 +145,14 @@ impl Problem {
         Self::new(&METHOD_NOT_ALLOWED, detail)
     }
 
-    /// 409: ids are taken by other content; at most 100 are listed.
+    /// 409: ids are taken by other content; each is listed.
     pub fn conflict(errors: Vec<FieldError>) -> Self {
         Self::new(&CONFLICT, summary(&errors)).with_errors(errors)
+    }
+
+    /// 408: the body did not arrive in time.
+    pub fn timeout(detail: impl Into<String>) -> Self {
+        Self::new(&TIMEOUT, detail)
     }
 
     /// 413: the request passes a limit, which `detail` names with its unit.
@@ -156,6 +163,11 @@ impl Problem {
     /// 415.
     pub fn unsupported_media_type(detail: impl Into<String>) -> Self {
         Self::new(&UNSUPPORTED, detail)
+    }
+
+    /// 415: the content coding is unknown; `accepted` lists those that are not (RFC 9110, section 12.5.3).
+    pub fn unsupported_encoding(accepted: &'static str, detail: impl Into<String>) -> Self {
+        Self { header: Some(Header::AcceptEncoding(accepted)), ..Self::new(&UNSUPPORTED, detail) }
     }
 
     /// 429: this caller asks for too much.
@@ -249,6 +261,9 @@ impl IntoResponse for Problem {
             Some(Header::RetryAfterSeconds(seconds)) => {
                 response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
             }
+            Some(Header::AcceptEncoding(accepted)) => {
+                response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static(accepted));
+            }
             None => {}
         }
         response
@@ -306,7 +321,7 @@ mod tests {
         assert_eq!(Problem::conflict(errors(ERRORS_MAX)).errors.len(), ERRORS_MAX);
         let one_more = Problem::conflict(errors(ERRORS_MAX + 1));
         assert_eq!(one_more.errors.len(), ERRORS_MAX);
-        assert!(one_more.detail.contains("101 errors"));
+        assert!(one_more.detail.contains("10001 errors"));
     }
 
     #[test]

@@ -1,12 +1,10 @@
 //! Asking a collector over HTTP, on a real Postgres: filters, pages, CSV, status, and what it says
 //! when something is wrong.
 
-mod served;
-
 use audittrail_tests::postgres::Postgres;
+use audittrail_tests::served::{DEADLINE, OWNER, Served, WRITE_KEY, body, certificate, document};
 use reqwest::header::{ALLOW, CONTENT_DISPOSITION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde_json::{Value, json};
-use served::{DEADLINE, OWNER, Served, WRITE_KEY, body, certificate, document};
 use std::time::Duration;
 
 /// A collector on a database of its own.
@@ -359,7 +357,7 @@ async fn a_body_is_taken_up_to_its_limit() {
     assert_eq!(padded(LIMIT).send().await.expect("answered").status(), 200);
     let refused = padded(LIMIT + 1).send().await.expect("answered");
     assert_eq!(refused.status(), 413);
-    assert_eq!(body(refused).await["detail"], format!("a body may have {LIMIT} bytes at most"));
+    assert_eq!(body(refused).await["detail"], format!("a body may have {LIMIT} bytes at most, as sent and decoded"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,42 +1,72 @@
 //! `POST /v1/events` and `POST /v1/kubernetes`. Both answer after the COMMIT.
 
+use super::gather::Refusal;
 use super::limits::BATCH_MAX_EVENTS;
-use super::{kubernetes, native};
+use super::media::{self, Format};
+use super::room::Held;
+use super::{Edge, body, cloudevents, kubernetes, native};
 use crate::access::{self, Verb};
 use crate::event::{Event, SubmittedBy};
+use crate::metrics::{self, Input};
 use crate::problem::{FieldError, Problem, RETRY_AFTER_SECONDS};
 use crate::server::App;
 use crate::store::Receipt;
 use crate::store::writer::WriteError;
-use axum::body::Bytes;
+use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
-use axum::{Json, RequestExt};
-use uuid::Uuid;
 
-/// `POST /v1/events`: one event, or `{"events": [...]}`. A batch with one bad event is refused whole.
+/// `POST /v1/events`: one event or many, native or CloudEvents. A batch with one bad event is refused whole.
 pub async fn post_events(State(app): State<App>, request: Request) -> Result<Json<Receipt>, Problem> {
     let submitted_by = access::authorize(&app, request.headers(), Verb::Write).await?.submitted_by();
-    require_json(request.headers())?;
-    let body: Bytes = request.extract().await?;
-    let events = native::parse(&body, new_id).map_err(Problem::invalid)?;
+    let format = media::format(request.headers())?;
+    let input = input(&format);
+    let headers = request.headers().clone();
+    let catalogue = app.catalogue.get();
+    let parse = move |bytes: &[u8], room: &Held| {
+        let edge = Edge::here(&catalogue);
+        match format {
+            Format::Json => native::parse(bytes, &edge, room),
+            Format::Lines => native::parse_lines(bytes, &edge, room),
+            Format::CloudEvent => cloudevents::parse(bytes, &edge, room),
+            Format::CloudEvents => cloudevents::parse_batch(bytes, &edge, room),
+            Format::CloudEventHeaders => cloudevents::parse_binary(&headers, bytes, &edge, room),
+        }
+    };
+    let (events, room) = body::receive(request, &app.room).await?.parse(parse).await?;
+    if events.is_empty() {
+        return Ok(Json(Receipt::default()));
+    }
     let ids: Vec<String> = events.iter().map(|event| event.id.clone()).collect();
-    app.writer()?.append(events, submitted_by, body.len()).await.map(Json).map_err(|error| match error {
+    let receipt = app.writer().await?.append(events, submitted_by, room).await.map_err(|error| match error {
         WriteError::Conflict(indices) => conflict(&ids, &indices),
         other => problem(&other),
-    })
+    })?;
+    metrics::acknowledged(input, receipt.accepted, receipt.duplicates);
+    Ok(Json(receipt))
+}
+
+fn input(format: &Format) -> Input {
+    match format {
+        Format::Json | Format::Lines => Input::Native,
+        Format::CloudEvent | Format::CloudEvents | Format::CloudEventHeaders => Input::CloudEvents,
+    }
 }
 
 /// `POST /v1/kubernetes`: an `EventList` of an API server's audit webhook backend.
 pub async fn post_kubernetes(State(app): State<App>, request: Request) -> Result<Json<Receipt>, Problem> {
     let submitted_by = access::authorize(&app, request.headers(), Verb::Write).await?.submitted_by();
-    let body: Bytes = request.extract().await?;
-    let events = kubernetes::parse(&body, new_id)
-        .map_err(|error| Problem::unreadable(format!("the body is not an EventList of audit.k8s.io/v1: {error}")))?;
+    let (catalogue, objects) = (app.catalogue(), app.document().ingest.kubernetes_objects);
+    let parse = move |bytes: &[u8], room: &Held| {
+        kubernetes::parse(bytes, &Edge::here(&catalogue), objects, room)
+            .map_err(|error| error.problem("an EventList of audit.k8s.io/v1"))
+    };
+    let (events, room) = body::receive(request, &app.room).await?.parse(parse).await?;
     let mut receipt = Receipt::default();
     // A list is as long as the API server likes to make it; a retry finds what was stored as duplicates.
     for events in events.chunks(BATCH_MAX_EVENTS) {
-        receipt = receipt.and(append_all(&app, events.to_vec(), &submitted_by, body.len()).await?);
+        let stored = append_all(&app, events.to_vec(), &submitted_by, &room).await?;
+        metrics::acknowledged(Input::Kubernetes, stored.accepted, stored.duplicates);
+        receipt = receipt.and(stored);
     }
     Ok(Json(receipt))
 }
@@ -47,11 +77,11 @@ async fn append_all(
     app: &App,
     mut events: Vec<Event>,
     submitted_by: &SubmittedBy,
-    body_bytes: usize,
+    room: &Held,
 ) -> Result<Receipt, Problem> {
     let mut there = 0;
     loop {
-        match app.writer()?.append(events.clone(), submitted_by.clone(), body_bytes).await {
+        match app.writer().await?.append(events.clone(), submitted_by.clone(), room.clone()).await {
             Ok(receipt) => return Ok(Receipt { duplicates: receipt.duplicates + there, ..receipt }),
             Err(WriteError::Conflict(indices)) if !indices.is_empty() => {
                 there += indices.len();
@@ -62,17 +92,12 @@ async fn append_all(
     }
 }
 
-fn new_id() -> String {
-    Uuid::now_v7().to_string()
-}
-
-fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
-    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = media_type.and_then(|value| value.split(';').next()).map(str::trim);
-    if essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
-        Ok(())
-    } else {
-        Err(Problem::unsupported_media_type("send events with content-type: application/json"))
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Invalid(errors) => Self::invalid(errors),
+            Refusal::NoRoom(no_room) => no_room.into(),
+        }
     }
 }
 
@@ -85,7 +110,7 @@ fn conflict(ids: &[String], indices: &[usize]) -> Problem {
     Problem::conflict(indices.iter().map(taken).collect())
 }
 
-fn problem(error: &WriteError) -> Problem {
+pub(super) fn problem(error: &WriteError) -> Problem {
     match error {
         WriteError::Refused => Problem::internal(),
         WriteError::Conflict(_) | WriteError::Overloaded | WriteError::Unavailable => {

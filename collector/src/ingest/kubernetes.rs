@@ -2,132 +2,182 @@
 //! `EventList`).
 //!
 //! The API server never sends a refused batch again, so content is cut by rule and marked in
-//! `details.cut`; only JSON that cannot be read is refused. Request and response bodies, and the
-//! query part of the URI, are never kept: secrets travel in them.
+//! `details.cut`; only JSON that cannot be read is refused. The query part of the URI is never kept, and request and
+//! response objects only where the document says so: secrets travel in them.
 
-use super::limits::{ID_MAX_CHARS, IDENTITY_MAX_CHARS, NAME_MAX_CHARS, REQUEST_ID_MAX_CHARS, USER_AGENT_MAX_CHARS};
+use super::Edge;
+use super::cut::Cut;
+use super::items::{self, Item, ItemsError, event_bytes};
+use super::limits::{
+    IDENTITY_MAX_CHARS, NAME_MAX_CHARS, REQUEST_ID_MAX_CHARS, TIMESTAMP_AHEAD_MAX, TIMESTAMP_EARLIEST,
+    USER_AGENT_MAX_CHARS,
+};
+use super::room::Held;
+use super::tame::tame;
 use crate::event::{Actor, ActorType, Context, Event, Outcome, Resource, whole_microseconds};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use audittrail_crds::document::KubernetesObjects;
+use jiff::Timestamp;
+use serde_json::{Map, Value};
 use std::net::IpAddr;
 
-/// Each text in `details`.
+/// Each text in `details`, outside the objects.
 const DETAIL_MAX_CHARS: usize = 1_024;
 
-/// `audit.k8s.io/v1`, `EventList`, as far as we read it.
-#[derive(Debug, Deserialize)]
-struct EventList {
-    #[serde(default)]
-    items: Vec<AuditEvent>,
+/// Members of an audit event that hold objects.
+const OBJECTS: [&str; 2] = ["requestObject", "responseObject"];
+
+/// Annotations of an audit event say why it was allowed, which is another matter.
+const ANNOTATIONS: &str = "annotations";
+
+/// Resources whose objects hold secrets, whatever their group; with a subresource, only that one.
+const SECRET_RESOURCES: [(&str, Option<&str>); 3] =
+    [("secrets", None), ("serviceaccounts", Some("token")), ("tokenreviews", None)];
+
+/// The same by kind, in case another resource shows them.
+const SECRET_KINDS: [&str; 4] = ["Secret", "SecretList", "TokenRequest", "TokenReview"];
+
+/// The annotation with which `kubectl apply` repeats the whole object.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+type Members = Map<String, Value>;
+
+/// Reads an `EventList`. Events take `room`.
+pub fn parse(body: &[u8], edge: &Edge<'_>, objects: KubernetesObjects, room: &Held) -> Result<Vec<Event>, ItemsError> {
+    let body = tame(body, room)?;
+    let skip: &[&str] = match objects {
+        KubernetesObjects::Omit => &[ANNOTATIONS, OBJECTS[0], OBJECTS[1]],
+        KubernetesObjects::Keep => &[ANNOTATIONS],
+    };
+    let mut events = Vec::new();
+    items::each(&body, "items", skip, |item| {
+        let event = event(item, edge);
+        room.grow(event_bytes(&event))?;
+        events.push(event);
+        Ok(())
+    })?;
+    Ok(events)
 }
 
-/// `audit.k8s.io/v1`, `Event`, as far as we read it. Everything may be missing: a batch is never refused for its content.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct AuditEvent {
-    #[serde(rename = "auditID")]
-    audit_id: Option<String>,
-    stage: Option<String>,
-    level: Option<String>,
-    verb: Option<String>,
-    #[serde(rename = "requestURI")]
-    request_uri: Option<String>,
-    user: UserInfo,
-    impersonated_user: Option<UserInfo>,
-    #[serde(rename = "sourceIPs")]
-    source_ips: Vec<String>,
-    user_agent: Option<String>,
-    object_ref: Option<ObjectReference>,
-    response_status: Option<ResponseStatus>,
-    request_received_timestamp: Option<String>,
-    stage_timestamp: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct UserInfo {
-    username: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct ObjectReference {
-    resource: Option<String>,
-    subresource: Option<String>,
-    api_group: Option<String>,
-    namespace: Option<String>,
-    name: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct ResponseStatus {
-    code: Option<u16>,
-    reason: Option<String>,
-}
-
-/// Reads an `EventList`. An event without an audit id gets one from `new_id`.
-pub fn parse(body: &[u8], mut new_id: impl FnMut() -> String) -> serde_json::Result<Vec<Event>> {
-    let list: EventList = serde_json::from_slice(body)?;
-    Ok(list.items.iter().map(|audit| event(audit, &mut new_id)).collect())
-}
-
-fn event(audit: &AuditEvent, new_id: &mut impl FnMut() -> String) -> Event {
+/// Whatever may be missing or odd: there is always an event.
+fn event(item: Item, edge: &Edge<'_>) -> Event {
     let mut cut = Cut::default();
-    let stage = audit.stage.as_deref().unwrap_or("ResponseComplete");
-    let audit_id = present(audit.audit_id.as_ref()).map_or_else(new_id, str::to_owned);
-    let timestamp = audit.stage_timestamp.as_ref().or(audit.request_received_timestamp.as_ref());
-    Event {
-        id: cut.text("id", &format!("{audit_id}/{stage}"), ID_MAX_CHARS),
-        timestamp: timestamp.and_then(|text| text.parse().ok()).map(whole_microseconds),
-        r#type: event_type(audit.verb.as_deref(), audit.object_ref.is_some()).to_owned(),
-        actor: Some(actor(&audit.user, &mut cut)),
-        resource: Some(resource(audit, &mut cut)),
-        outcome: audit.response_status.as_ref().and_then(outcome),
-        context: Some(Context {
-            ip: audit.source_ips.iter().find(|ip| ip.parse::<IpAddr>().is_ok()).cloned(),
-            user_agent: cut.optional("context.userAgent", present(audit.user_agent.as_ref()), USER_AGENT_MAX_CHARS),
-            request_id: Some(cut.text("context.requestId", &audit_id, REQUEST_ID_MAX_CHARS)),
-        }),
+    item.taken_out.iter().for_each(|path| cut.note(&place(path)));
+    let mut audit = item.members;
+    let objects = take_objects(&mut audit, &mut cut);
+    let stage = text(&audit, "stage").unwrap_or("ResponseComplete");
+    let audit_id = text(&audit, "auditID").map_or_else(edge.new_id, str::to_owned);
+    let status = object(&audit, "responseStatus");
+    let mut event = Event {
+        id: cut.id(&format!("{audit_id}/{stage}")).unwrap_or_else(edge.new_id),
+        timestamp: timestamp(&audit, edge, &mut cut),
+        r#type: event_type(text(&audit, "verb"), object(&audit, "objectRef").is_some()).to_owned(),
+        actor: Some(actor(&audit, &mut cut)),
+        resource: Some(resource(&audit, &mut cut)),
+        outcome: outcome(status, stage),
+        context: Some(context(&audit, &audit_id, &mut cut)),
         changes: Vec::new(),
-        details: Some(details(audit, stage, cut)),
+        details: None,
+    };
+    let mut details = details(&audit, stage, &mut cut);
+    details.extend(objects);
+    cut.fit(&mut details);
+    event.details = Some(details);
+    cut.mark_event(&mut event);
+    event
+}
+
+/// Where in the event a member of the audit event would be.
+fn place(path: &str) -> String {
+    let of_object = OBJECTS.iter().any(|name| path.starts_with(name));
+    if of_object { format!("details.{path}") } else { path.to_owned() }
+}
+
+/// Takes the objects out of the audit event: those that may be kept, without what only repeats them.
+fn take_objects(audit: &mut Members, cut: &mut Cut) -> Vec<(String, Value)> {
+    let secret = is_secret(object(audit, "objectRef"));
+    let mut kept = Vec::new();
+    for name in OBJECTS {
+        let Some(mut value) = audit.remove(name).filter(|value| !value.is_null()) else { continue };
+        let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default();
+        if secret || SECRET_KINDS.contains(&kind) {
+            cut.note(&format!("details.{name}"));
+        } else {
+            drop_repetitions(&mut value);
+            kept.push((name.to_owned(), value));
+        }
+    }
+    kept
+}
+
+/// Whether the objects of a request hold secrets. Where nobody says what it was about, they may.
+fn is_secret(reference: Option<&Members>) -> bool {
+    let Some(reference) = reference else { return true };
+    let (resource, subresource) = (text(reference, "resource"), text(reference, "subresource"));
+    SECRET_RESOURCES.iter().any(|(secret, only)| resource == Some(secret) && (only.is_none() || *only == subresource))
+}
+
+/// Drops `metadata.managedFields` and [`LAST_APPLIED`], on all levels.
+fn drop_repetitions(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            if let Some(Value::Object(metadata)) = members.get_mut("metadata") {
+                metadata.remove("managedFields");
+                if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
+                    annotations.remove(LAST_APPLIED);
+                }
+            }
+            members.values_mut().for_each(drop_repetitions);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_repetitions),
+        _ => {}
     }
 }
 
-/// What has no field of its own, and what was cut.
-fn details(audit: &AuditEvent, stage: &str, mut cut: Cut) -> Map<String, Value> {
-    let status = audit.response_status.as_ref();
-    let impersonated = audit.impersonated_user.as_ref().and_then(|user| present(user.username.as_ref()));
+/// When the stage was reached, where that can be.
+fn timestamp(audit: &Members, edge: &Edge<'_>, cut: &mut Cut) -> Option<Timestamp> {
+    let given = text(audit, "stageTimestamp").or_else(|| text(audit, "requestReceivedTimestamp"))?;
+    let latest = edge.now.saturating_add(TIMESTAMP_AHEAD_MAX).unwrap_or(Timestamp::MAX);
+    let moment = given.parse().ok().map(whole_microseconds);
+    let moment = moment.filter(|moment| (TIMESTAMP_EARLIEST..=latest).contains(moment));
+    if moment.is_none() {
+        cut.note("timestamp");
+    }
+    moment
+}
+
+fn context(audit: &Members, audit_id: &str, cut: &mut Cut) -> Context {
+    let ips = audit.get("sourceIPs").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    Context {
+        ip: ips.map(str::to_owned).find(|ip| ip.parse::<IpAddr>().is_ok()),
+        user_agent: cut.optional("context.userAgent", text(audit, "userAgent"), USER_AGENT_MAX_CHARS),
+        request_id: Some(cut.text("context.requestId", audit_id, REQUEST_ID_MAX_CHARS)),
+    }
+}
+
+/// What has no field of its own.
+fn details(audit: &Members, stage: &str, cut: &mut Cut) -> Members {
+    let status = object(audit, "responseStatus");
     let texts = [
-        ("verb", "details.verb", present(audit.verb.as_ref())),
-        ("stage", "details.stage", Some(stage)),
-        ("level", "details.level", present(audit.level.as_ref())),
-        ("path", "details.path", path(audit)),
-        ("reason", "details.reason", status.and_then(|status| present(status.reason.as_ref()))),
-        ("impersonated", "details.impersonated", impersonated),
+        ("verb", text(audit, "verb")),
+        ("stage", Some(stage)),
+        ("level", text(audit, "level")),
+        ("path", path(audit)),
+        ("reason", status.and_then(|status| text(status, "reason"))),
+        ("impersonated", object(audit, "impersonatedUser").and_then(|user| text(user, "username"))),
     ];
     let mut details = Map::new();
-    for (name, field, text) in texts {
-        if let Some(text) = cut.optional(field, text, DETAIL_MAX_CHARS) {
+    for (name, text) in texts {
+        if let Some(text) = cut.optional(&format!("details.{name}"), text, DETAIL_MAX_CHARS) {
             details.insert(name.to_owned(), text.into());
         }
     }
-    if let Some(code) = status.and_then(|status| status.code) {
-        details.insert("code".to_owned(), code.into());
-    }
-    if !cut.fields.is_empty() {
-        details.insert("cut".to_owned(), json!(cut.fields));
-    }
+    details.extend(code(status).map(|code| ("code".to_owned(), code.into())));
     details
 }
 
 /// Path of the URI, without its query part.
-fn path(audit: &AuditEvent) -> Option<&str> {
-    present(audit.request_uri.as_ref()).and_then(|uri| uri.split('?').next())
-}
-
-fn present(text: Option<&String>) -> Option<&str> {
-    text.map(String::as_str).filter(|text| !text.is_empty())
+fn path(audit: &Members) -> Option<&str> {
+    text(audit, "requestURI").and_then(|uri| uri.split('?').next())
 }
 
 /// What happened, in the manner of the catalogue: a thing, then a participle.
@@ -147,8 +197,8 @@ fn event_type(verb: Option<&str>, of_resource: bool) -> &'static str {
 
 /// Who authenticated, even when they impersonated somebody: that is who did it. A service account
 /// acts by a token of its own.
-fn actor(user: &UserInfo, cut: &mut Cut) -> Actor {
-    let name = present(user.username.as_ref()).unwrap_or("system:unknown");
+fn actor(audit: &Members, cut: &mut Cut) -> Actor {
+    let name = object(audit, "user").and_then(|user| text(user, "username")).unwrap_or("system:unknown");
     let r#type = if name.starts_with("system:serviceaccount:") {
         ActorType::AccessToken
     } else if name.starts_with("system:") {
@@ -161,21 +211,21 @@ fn actor(user: &UserInfo, cut: &mut Cut) -> Actor {
 
 /// `deployments.apps` with the id `namespace/name`; `pods/exec` for a subresource; the path for a
 /// request that is of no resource.
-fn resource(audit: &AuditEvent, cut: &mut Cut) -> Resource {
-    let Some(object) = &audit.object_ref else {
+fn resource(audit: &Members, cut: &mut Cut) -> Resource {
+    let Some(reference) = object(audit, "objectRef") else {
         let id = cut.text("resource.id", path(audit).unwrap_or("/"), IDENTITY_MAX_CHARS);
         return Resource { r#type: "path".to_owned(), id, name: None };
     };
-    let mut r#type = present(object.resource.as_ref()).unwrap_or("unknown").to_owned();
-    for (separator, part) in [(".", present(object.api_group.as_ref())), ("/", present(object.subresource.as_ref()))] {
-        if let Some(part) = part {
+    let mut r#type = text(reference, "resource").unwrap_or("unknown").to_owned();
+    for (separator, part) in [(".", "apiGroup"), ("/", "subresource")] {
+        if let Some(part) = text(reference, part) {
             r#type = format!("{type}{separator}{part}");
         }
     }
-    let name = present(object.name.as_ref());
+    let name = text(reference, "name");
     // A collection, or a create whose name the server was to make up.
     let of_name = name.unwrap_or("*");
-    let id = match present(object.namespace.as_ref()) {
+    let id = match text(reference, "namespace") {
         Some(namespace) => format!("{namespace}/{of_name}"),
         None => of_name.to_owned(),
     };
@@ -186,46 +236,70 @@ fn resource(audit: &AuditEvent, cut: &mut Cut) -> Resource {
     }
 }
 
-fn outcome(status: &ResponseStatus) -> Option<Outcome> {
-    Some(match status.code? {
-        401 | 403 => Outcome::Denied,
-        400.. => Outcome::Failure,
-        _ => Outcome::Success,
-    })
+/// By the code; without one, by what the status or the stage says. A request that was only received has no outcome yet.
+fn outcome(status: Option<&Members>, stage: &str) -> Option<Outcome> {
+    match code(status) {
+        Some(401 | 403) => Some(Outcome::Denied),
+        Some(400..) => Some(Outcome::Failure),
+        Some(_) => Some(Outcome::Success),
+        None if stage == "Panic" => Some(Outcome::Failure),
+        None => match status.and_then(|status| text(status, "status")) {
+            Some("Failure") => Some(Outcome::Failure),
+            Some("Success") => Some(Outcome::Success),
+            _ => None,
+        },
+    }
 }
 
-/// Cuts text to what a field may hold and remembers where.
-#[derive(Default)]
-struct Cut {
-    fields: Vec<&'static str>,
+/// The response code, if it is one (RFC 9110, section 15).
+fn code(status: Option<&Members>) -> Option<u64> {
+    status?.get("code")?.as_u64().filter(|code| (100..600).contains(code))
 }
 
-impl Cut {
-    /// At most `max_chars` characters, control characters shown as U+FFFD.
-    fn text(&mut self, field: &'static str, text: &str, max_chars: usize) -> String {
-        let kept: String = text
-            .chars()
-            .take(max_chars)
-            .map(|char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char })
-            .collect();
-        if kept != text {
-            self.fields.push(field);
-        }
-        kept
-    }
+fn object<'a>(members: &'a Members, name: &str) -> Option<&'a Members> {
+    members.get(name).and_then(Value::as_object)
+}
 
-    fn optional(&mut self, field: &'static str, text: Option<&str>, max_chars: usize) -> Option<String> {
-        text.map(|text| self.text(field, text, max_chars))
-    }
+/// Text that says something.
+fn text<'a>(members: &'a Members, name: &str) -> Option<&'a str> {
+    members.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::limits::JSON_MAX_BYTES;
+    use super::super::native;
+    use super::super::room::Room;
     use super::*;
+    use crate::catalogue::{Catalogue, built_in};
+    use crate::event::json::Extent;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn read(body: &str, objects: KubernetesObjects) -> Result<Vec<Event>, ItemsError> {
+        let now = "2026-03-02T09:20:00Z".parse().expect("valid");
+        let edge = Edge { now, catalogue: &Catalogue::default(), new_id: || "made".to_owned() };
+        parse(body.as_bytes(), &edge, objects, &Room::default().enter())
+    }
+
+    /// The event of an item given as text.
+    fn of_text(item: &str, objects: KubernetesObjects) -> Event {
+        let body = format!(r#"{{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{{}},"items":[{item}]}}"#);
+        read(&body, objects).expect("readable").remove(0)
+    }
 
     fn one(item: &Value) -> Event {
-        let body = json!({"kind": "EventList", "apiVersion": "audit.k8s.io/v1", "items": [item]});
-        parse(&serde_json::to_vec(&body).expect("JSON"), || "made".to_owned()).expect("readable").remove(0)
+        of_text(&item.to_string(), KubernetesObjects::Omit)
+    }
+
+    fn keep(item: &Value) -> Map<String, Value> {
+        of_text(&item.to_string(), KubernetesObjects::Keep).details.expect("kept")
+    }
+
+    fn with_request(object: Value) -> Value {
+        let mut item = scaled();
+        item["requestObject"] = object;
+        item
     }
 
     fn scaled() -> Value {
@@ -299,6 +373,216 @@ mod tests {
 
     #[test]
     fn only_unreadable_json_is_refused() {
-        parse(b"{\"items\": [", String::new).expect_err("refused");
+        for body in ["{\"items\": [", "[]", "", "{\"items\":{}}", "{} {}"] {
+            read(body, KubernetesObjects::Omit).expect_err(body);
+        }
+        assert!(read(r#"{"items":null}"#, KubernetesObjects::Omit).expect("an empty list of Go").is_empty());
+    }
+
+    #[test]
+    fn whoever_impersonates_somebody_is_the_actor() {
+        let event = one(&scaled());
+        assert_eq!(event.actor.expect("kept").id, "ada");
+        assert_eq!(event.details.expect("kept")["impersonated"], "root");
+    }
+
+    #[test]
+    fn the_outcome_is_told_by_the_code_or_else_by_status_and_stage() {
+        let with = |status: Value, stage: &str| {
+            let mut item = scaled();
+            item["responseStatus"] = status;
+            item["stage"] = stage.into();
+            one(&item).outcome
+        };
+        for (status, stage, expected) in [
+            (json!({"code": 101}), "ResponseStarted", Some(Outcome::Success)),
+            (json!({"code": 500}), "Panic", Some(Outcome::Failure)),
+            (Value::Null, "Panic", Some(Outcome::Failure)),
+            (json!({"status": "Failure"}), "ResponseComplete", Some(Outcome::Failure)),
+            (json!({"status": "Success", "code": 0}), "ResponseComplete", Some(Outcome::Success)),
+            (json!({}), "ResponseComplete", None),
+            (Value::Null, "RequestReceived", None),
+            (json!({"code": "200"}), "ResponseComplete", None),
+            (json!({"code": 65_936}), "ResponseComplete", None),
+        ] {
+            assert_eq!(with(status.clone(), stage), expected, "{status} {stage}");
+        }
+    }
+
+    #[test]
+    fn every_type_is_in_the_catalogue() {
+        let verbs = ["create", "update", "patch", "delete", "deletecollection", "get", "list", "watch", "proxy"];
+        let types = verbs.iter().map(|verb| event_type(Some(verb), true)).chain([event_type(None, false)]);
+        let types: std::collections::BTreeSet<&str> = types.collect();
+        let built_in = built_in::rows().filter(|row| row.area == "Kubernetes").map(|row| row.name).collect();
+        assert_eq!(types, built_in);
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_is_dropped_and_marked() {
+        let at = |moment: &str| {
+            let mut item = scaled();
+            item["stageTimestamp"] = moment.into();
+            let event = one(&item);
+            (event.timestamp.is_some(), event.details.expect("kept").contains_key("cut"))
+        };
+        assert_eq!(at("2026-03-02T10:20:00Z"), (true, false));
+        assert_eq!(at("2026-03-02T10:20:00.000001Z"), (false, true));
+        assert_eq!(at("1969-12-31T23:59:59Z"), (false, true));
+        assert_eq!(at("yesterday"), (false, true));
+    }
+
+    #[test]
+    fn objects_are_kept_when_the_document_says_so_without_what_repeats_them() {
+        let item = with_request(json!({
+            "kind": "Deployment",
+            "metadata": {"name": "cart", "managedFields": [{"manager": "kubectl"}],
+                "annotations": {LAST_APPLIED: "{}", "team": "shop"}},
+            "spec": {"template": {"metadata": {"managedFields": []}}},
+        }));
+        let details = keep(&item);
+        assert_eq!(
+            details["requestObject"],
+            json!({"kind": "Deployment", "metadata": {"name": "cart", "annotations": {"team": "shop"}},
+                "spec": {"template": {"metadata": {}}}})
+        );
+        assert!(!details.contains_key("cut") && !details.contains_key("annotations"));
+        assert!(!one(&item).details.expect("kept").contains_key("requestObject"));
+    }
+
+    #[test]
+    fn objects_that_hold_secrets_are_never_kept_and_their_absence_is_marked() {
+        let of = |reference: Value, kind: &str| {
+            let mut item = with_request(json!({"kind": kind, "data": "hunter2"}));
+            item["responseObject"] = json!([{"data": "hunter2"}]);
+            item["objectRef"] = reference;
+            Value::Object(keep(&item))
+        };
+        for reference in [
+            json!({"resource": "secrets"}),
+            json!({"resource": "secrets", "apiGroup": "other.example"}),
+            json!({"resource": "serviceaccounts", "subresource": "token"}),
+            json!({"resource": "tokenreviews", "apiGroup": "authentication.k8s.io"}),
+            Value::Null,
+        ] {
+            let details = of(reference.clone(), "Any");
+            assert!(!details.to_string().contains("hunter2"), "{reference}");
+            assert_eq!(details["cut"], json!(["details.requestObject", "details.responseObject"]), "{reference}");
+        }
+        for kind in SECRET_KINDS {
+            assert_eq!(of(json!({"resource": "widgets"}), kind)["cut"], json!(["details.requestObject"]));
+        }
+        let others = of(json!({"resource": "serviceaccounts"}), "ServiceAccount");
+        assert_eq!(others["requestObject"]["data"], "hunter2");
+    }
+
+    #[test]
+    fn an_object_that_is_too_large_loses_its_largest_parts() {
+        let item = with_request(
+            json!({"metadata": {"name": "page"}, "data": {"small": "x", "large": "x".repeat(JSON_MAX_BYTES)}}),
+        );
+        let details = keep(&item);
+        assert_eq!(details["requestObject"], json!({"metadata": {"name": "page"}, "data": {"small": "x"}}));
+        assert_eq!(details["cut"], json!(["details.requestObject.data.large"]));
+        assert!(Extent::of_object(&details).bytes <= JSON_MAX_BYTES);
+    }
+
+    #[test]
+    fn odd_json_in_an_object_costs_only_what_is_odd() {
+        let odd = [
+            ("9007199254740993", json!(null)),
+            ("1e999", json!(null)),
+            (r#""a\u0000b""#, json!(null)),
+            (r#""a\ud800b""#, json!("a\u{fffd}b")),
+            (r#"{"a":1,"a":2}"#, json!({"a": 1})),
+            (&("[".repeat(5_000) + &"]".repeat(5_000)), json!(null)),
+        ];
+        for (value, kept) in odd {
+            let text = scaled().to_string().replace(
+                r#"{"big":18446744073709551615,"password":"hunter2"}"#,
+                &format!(r#"{{"odd":{value},"even":1}}"#),
+            );
+            assert!(text.contains("even"));
+            let details = of_text(&text, KubernetesObjects::Keep).details.expect("kept");
+            assert_eq!(details["requestObject"]["even"], 1, "{value:.20}");
+            assert_eq!(details["requestObject"].get("odd").unwrap_or(&Value::Null), &kept, "{value:.20}");
+            assert_eq!(details.contains_key("cut"), !kept.is_string(), "{value:.20}");
+            // Where objects are left out, nothing was cut of the event.
+            assert!(!of_text(&text, KubernetesObjects::Omit).details.expect("kept").contains_key("cut"), "{value:.20}");
+        }
+    }
+
+    #[test]
+    fn odd_json_in_the_event_itself_costs_only_what_is_odd() {
+        let text = r#"{"auditID":"a","auditID":"b","verb":7,"user":"ada","sourceIPs":{},"stage":"\u0000","userAgent":["x"],"objectRef":[]}"#;
+        let event = of_text(text, KubernetesObjects::Omit);
+        assert_eq!((&*event.id, &*event.actor.expect("kept").id), ("a/ResponseComplete", "system:unknown"));
+        assert_eq!(event.details.expect("kept")["cut"], json!(["auditID", "stage"]));
+        for item in ["null", "1", "\"a\"", "[]"] {
+            assert_eq!(of_text(item, KubernetesObjects::Omit).id, "made/ResponseComplete");
+        }
+    }
+
+    fn anything() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 16, 4, |inner| {
+            let member = prop_oneof![
+                any::<String>(),
+                prop::sample::select(vec![
+                    "username", "resource", "apiGroup", "name", "code", "status", "kind", "metadata"
+                ])
+                .prop_map(str::to_owned),
+            ];
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(member, inner, 0..4).prop_map(|map| map.into_iter().collect()),
+            ]
+        })
+    }
+
+    fn members() -> impl Strategy<Value = Value> {
+        let names = vec![
+            "auditID",
+            "stage",
+            "level",
+            "verb",
+            "requestURI",
+            "user",
+            "impersonatedUser",
+            "sourceIPs",
+            "userAgent",
+            "objectRef",
+            "responseStatus",
+            "requestObject",
+            "responseObject",
+            "stageTimestamp",
+            "annotations",
+        ];
+        prop::collection::btree_map(prop::sample::select(names).prop_map(str::to_owned), anything(), 0..15)
+            .prop_map(|members| members.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_or_read(body in prop::collection::vec(any::<u8>(), 0..300)) {
+            let now = Timestamp::UNIX_EPOCH;
+            let edge = Edge { now, catalogue: &Catalogue::default(), new_id: String::new };
+            let _either = parse(&body, &edge, KubernetesObjects::Keep, &Room::default().enter());
+        }
+
+        #[test]
+        fn any_item_makes_an_event_that_could_have_been_sent_natively(item in members()) {
+            let event = of_text(&item.to_string(), KubernetesObjects::Keep);
+            let now = "2026-03-02T09:20:00Z".parse().expect("valid");
+            let edge = Edge { now, catalogue: &Catalogue::default(), new_id: String::new };
+            let sent_natively = serde_json::to_vec(&event).expect("JSON");
+            let again = native::parse(&sent_natively, &edge, &Room::default().enter());
+            prop_assert_eq!(again, Ok(vec![event]));
+        }
     }
 }

@@ -1,64 +1,112 @@
-//! Native events: one object, or `{"events": [...]}`.
+//! Native events: one object, `{"events": [...]}`, or one a line.
 
+use super::Edge;
 use super::fields::{Faults, Fields};
+use super::gather::{Gather, Items, Refusal, text};
 use super::limits::{
-    BATCH_MAX_EVENTS, CHANGE_FIELD_MAX_CHARS, CHANGES_MAX, EMAIL_MAX_CHARS, ID_MAX_CHARS, IDENTITY_MAX_CHARS,
-    JSON_MAX_BYTES, NAME_MAX_CHARS, REQUEST_ID_MAX_CHARS, TIMESTAMP_MIN, TYPE_MAX_CHARS, USER_AGENT_MAX_CHARS,
+    BATCH_MAX_EVENTS, CHANGE_FIELD_MAX_CHARS, CHANGES_MAX, EMAIL_MAX_CHARS, EVENT_MAX_WEIGHT_BYTES, ID_MAX_CHARS,
+    IDENTITY_MAX_CHARS, JSON_MAX_BYTES, JSON_MAX_LEVELS, JSON_MAX_MEMBERS, NAME_MAX_CHARS, REQUEST_ID_MAX_CHARS,
+    TIMESTAMP_AHEAD_MAX, TIMESTAMP_EARLIEST, TIMESTAMP_MIN, TYPE_MAX_CHARS, USER_AGENT_MAX_CHARS,
 };
-use crate::event::{Actor, ActorType, Change, Context, Event, Outcome, Resource, json, whole_microseconds};
-use crate::problem::FieldError;
+use super::room::Held;
+use crate::event::json::{Extent, Reading, Strict};
+use crate::event::{Actor, ActorType, Change, Context, Event, Outcome, Resource, whole_microseconds};
 use jiff::Timestamp;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
+use std::fmt;
 use std::net::IpAddr;
 
-/// Reads the events of a request body. Either all of them are valid, or every fault of every event is
-/// returned. An event without an id gets one from `new_id`.
-pub fn parse(body: &[u8], mut new_id: impl FnMut() -> String) -> Result<Vec<Event>, Vec<FieldError>> {
-    let mut faults = Faults::default();
-    let events = match json::parse(body) {
-        Ok(value) => items(value, &mut faults)
-            .into_iter()
-            .filter_map(|(index, item)| {
-                faults.index = index;
-                event(item, &mut new_id, &mut faults)
-            })
-            .collect(),
-        Err(error) => {
-            faults.note("", format!("the body is not JSON that can be kept: {error}"));
-            Vec::new()
-        }
-    };
-    if faults.errors.is_empty() { Ok(events) } else { Err(faults.errors) }
+/// Reads one event, or a batch. Either all events are valid, or every fault of every event is returned. What they take
+/// of memory is taken of `room`.
+pub fn parse(body: &[u8], edge: &Edge<'_>, room: &Held) -> Result<Vec<Event>, Refusal> {
+    let mut gather = Gather::new(edge, room, event);
+    let mut deserializer = serde_json::Deserializer::from_str(text(body)?);
+    let read = Document(&mut gather).deserialize(&mut deserializer).and_then(|()| deserializer.end());
+    if let Err(error) = read {
+        gather.unreadable(&error);
+    }
+    gather.finish()
 }
 
-/// The events of the body, with their indices where it is a batch.
-fn items(body: Value, faults: &mut Faults) -> Vec<(Option<usize>, Value)> {
-    if body.get("events").is_none() {
-        return vec![(None, body)];
-    }
-    let Some(mut batch) = Fields::of(body, "", faults) else { return Vec::new() };
-    let items = match batch.any("events") {
-        Some(Value::Array(items)) if (1..=BATCH_MAX_EVENTS).contains(&items.len()) => items,
-        _ => {
-            batch.fault("events", format!("must be an array of 1 to {BATCH_MAX_EVENTS} events"));
-            Vec::new()
+/// Reads one event a line (NDJSON). Lines that are empty, or nothing but white space, do not count.
+pub fn parse_lines(body: &[u8], edge: &Edge<'_>, room: &Held) -> Result<Vec<Event>, Refusal> {
+    let mut gather = Gather::new(edge, room, event);
+    let mut lines = text(body)?.split('\n').filter(|line| !line.trim_ascii().is_empty());
+    let mut count = 0;
+    for line in lines.by_ref().take(BATCH_MAX_EVENTS) {
+        gather.faults.at(Some(count));
+        gather.take_text(line);
+        if gather.is_out_of_room() {
+            return gather.finish();
         }
-    };
-    batch.end("events");
-    items.into_iter().enumerate().map(|(index, item)| (Some(index), item)).collect()
+        count += 1;
+    }
+    if count == 0 || lines.next().is_some() {
+        gather.batch_fault();
+    }
+    gather.finish()
+}
+
+/// The whole of a body: one event, or an object whose one member `events` has many.
+struct Document<'g, 'a>(&'g mut Gather<'a>);
+
+impl<'de> DeserializeSeed<'de> for Document<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Document<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an event, or an object with an array \"events\"")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let Self(gather) = self;
+        let mut reading = Reading::up_to(EVENT_MAX_WEIGHT_BYTES);
+        let mut event = Strict(&mut reading).members();
+        let mut batches = 0;
+        while let Some(key) = members.next_key::<String>()? {
+            if key != "events" {
+                event.next(key, &mut members)?;
+            } else if batches == 0 {
+                batches += 1;
+                gather.place = "events";
+                members.next_value_seed(Items { gather: &mut *gather, none: |gather| gather.batch_fault() })?;
+                gather.place = "";
+            } else {
+                members.next_value::<IgnoredAny>()?;
+                gather.faults.note("events", "stands twice in one object");
+            }
+        }
+        let event = event.end();
+        if batches == 0 {
+            return gather.take(Value::Object(event), reading).map_err(A::Error::custom);
+        }
+        gather.faults.unreadable(reading.breaches);
+        for name in event.keys() {
+            gather.faults.note(name, "is not a field beside events");
+        }
+        Ok(())
+    }
 }
 
 /// One event; none when something is wrong with it, which is noted.
-fn event(value: Value, new_id: &mut impl FnMut() -> String, faults: &mut Faults) -> Option<Event> {
+pub(super) fn event(value: Value, edge: &Edge<'_>, faults: &mut Faults) -> Option<Event> {
     let faults_before = faults.errors.len();
     let mut fields = Fields::of(value, "", faults)?;
     let event = Event {
-        id: fields.text("id", ID_MAX_CHARS).unwrap_or_else(new_id),
-        timestamp: timestamp(&mut fields),
+        id: fields.id("id", ID_MAX_CHARS).unwrap_or_else(edge.new_id),
+        timestamp: timestamp(&mut fields, "timestamp", edge.now),
         r#type: fields.required_text("type", TYPE_MAX_CHARS).unwrap_or_default(),
-        actor: actor(&mut fields),
+        actor: required_actor(&mut fields),
         resource: resource(&mut fields),
-        outcome: fields.name("outcome", Outcome::NAMES, Outcome::parse),
+        outcome: outcome(&mut fields),
         context: context(&mut fields),
         changes: changes(&mut fields),
         details: details(&mut fields),
@@ -68,27 +116,38 @@ fn event(value: Value, new_id: &mut impl FnMut() -> String, faults: &mut Faults)
 }
 
 /// RFC 3339, kept to the microsecond as Postgres does.
-fn timestamp(fields: &mut Fields<'_>) -> Option<Timestamp> {
-    let value = fields.any("timestamp")?;
-    let earliest: Timestamp = TIMESTAMP_MIN.parse().expect("a constant of ours");
-    let parsed = value.as_str().and_then(|text| text.parse().ok()).map(whole_microseconds);
-    if parsed.is_none_or(|moment| moment < earliest) {
-        fields.fault("timestamp", format!("must be an RFC 3339 timestamp with its offset, from {TIMESTAMP_MIN} on"));
-        return None;
+pub(super) fn timestamp(fields: &mut Fields<'_>, name: &str, now: Timestamp) -> Option<Timestamp> {
+    let value = fields.any(name)?;
+    let parsed: Option<Timestamp> = value.as_str().and_then(|text| text.parse().ok()).map(whole_microseconds);
+    match parsed {
+        Some(moment) if moment < TIMESTAMP_EARLIEST => {
+            fields.fault(name, format!("must not be before {TIMESTAMP_MIN}"));
+        }
+        Some(moment) if moment > latest(now) => {
+            fields.fault(name, format!("must be at most {TIMESTAMP_AHEAD_MAX:#} ahead of the collector's clock"));
+        }
+        Some(moment) => return Some(moment),
+        None => fields.fault(name, format!("must be an RFC 3339 timestamp with its offset, from {TIMESTAMP_MIN} on")),
     }
-    parsed
+    None
 }
 
-fn actor(fields: &mut Fields<'_>) -> Option<Actor> {
-    let Some(value) = fields.any("actor") else {
+fn latest(now: Timestamp) -> Timestamp {
+    now.saturating_add(TIMESTAMP_AHEAD_MAX).expect("a duration without calendar units")
+}
+
+fn required_actor(fields: &mut Fields<'_>) -> Option<Actor> {
+    if fields.is_absent("actor") {
         fields.fault("actor", "is required: an audit event says who did it");
-        return None;
-    };
+    }
+    actor(fields)
+}
+
+pub(super) fn actor(fields: &mut Fields<'_>) -> Option<Actor> {
+    let value = fields.any("actor")?;
     let path = fields.path("actor");
     let mut actor = Fields::of(value, &path, fields.faults())?;
-    if actor.is_absent("type") {
-        actor.fault("type", "is required");
-    }
+    actor.require("type");
     let r#type = actor.name("type", ActorType::NAMES, ActorType::parse);
     let id = actor.required_text("id", IDENTITY_MAX_CHARS);
     let name = actor.text("name", NAME_MAX_CHARS);
@@ -97,7 +156,7 @@ fn actor(fields: &mut Fields<'_>) -> Option<Actor> {
     Some(Actor { r#type: r#type?, id: id?, name, email })
 }
 
-fn resource(fields: &mut Fields<'_>) -> Option<Resource> {
+pub(super) fn resource(fields: &mut Fields<'_>) -> Option<Resource> {
     let value = fields.any("resource")?;
     let path = fields.path("resource");
     let mut resource = Fields::of(value, &path, fields.faults())?;
@@ -108,7 +167,11 @@ fn resource(fields: &mut Fields<'_>) -> Option<Resource> {
     Some(Resource { r#type: r#type?, id: id?, name })
 }
 
-fn context(fields: &mut Fields<'_>) -> Option<Context> {
+pub(super) fn outcome(fields: &mut Fields<'_>) -> Option<Outcome> {
+    fields.name("outcome", Outcome::NAMES, Outcome::parse)
+}
+
+pub(super) fn context(fields: &mut Fields<'_>) -> Option<Context> {
     let value = fields.any("context")?;
     let path = fields.path("context");
     let mut context = Fields::of(value, &path, fields.faults())?;
@@ -125,25 +188,21 @@ fn context(fields: &mut Fields<'_>) -> Option<Context> {
     Some(Context { ip, user_agent, request_id })
 }
 
-fn changes(fields: &mut Fields<'_>) -> Vec<Change> {
-    let items = match fields.any("changes") {
-        None => return Vec::new(),
-        Some(Value::Array(items)) if items.len() <= CHANGES_MAX => items,
-        Some(_) => {
-            fields.fault("changes", format!("must be an array of at most {CHANGES_MAX} changes"));
-            return Vec::new();
+pub(super) fn changes(fields: &mut Fields<'_>) -> Vec<Change> {
+    let Some(value) = fields.any("changes") else { return Vec::new() };
+    let extent = Extent::of(&value);
+    match value {
+        Value::Array(items) if items.len() <= CHANGES_MAX => {
+            check_extent(fields, "changes", extent);
+            let path = fields.path("changes");
+            let change = |(index, item)| change(item, &format!("{path}[{index}]"), fields.faults());
+            items.into_iter().enumerate().filter_map(change).collect()
         }
-    };
-    let path = fields.path("changes");
-    let changes: Vec<Change> = items
-        .into_iter()
-        .enumerate()
-        .filter_map(|(index, item)| change(item, &format!("{path}[{index}]"), fields.faults()))
-        .collect();
-    if json::canonical(&changes).len() > JSON_MAX_BYTES {
-        fields.fault("changes", format!("must be at most {JSON_MAX_BYTES} bytes of JSON"));
+        _ => {
+            fields.fault("changes", format!("must be an array of at most {CHANGES_MAX} changes"));
+            Vec::new()
+        }
     }
-    changes
 }
 
 fn change(value: Value, path: &str, faults: &mut Faults) -> Option<Change> {
@@ -155,123 +214,35 @@ fn change(value: Value, path: &str, faults: &mut Faults) -> Option<Change> {
     Some(Change { field: field?, before, after })
 }
 
-fn details(fields: &mut Fields<'_>) -> Option<Map<String, Value>> {
-    match fields.any("details")? {
-        Value::Object(details) if json::canonical(&details).len() <= JSON_MAX_BYTES => Some(details),
-        _ => {
-            fields.fault("details", format!("must be an object of at most {JSON_MAX_BYTES} bytes of JSON"));
-            None
-        }
+pub(super) fn details(fields: &mut Fields<'_>) -> Option<Map<String, Value>> {
+    let Value::Object(details) = fields.any("details")? else {
+        fields.fault("details", "must be an object");
+        return None;
+    };
+    check_extent(fields, "details", Extent::of_object(&details));
+    Some(details)
+}
+
+fn check_extent(fields: &mut Fields<'_>, name: &str, extent: Extent) {
+    for rule in extent_faults(extent) {
+        fields.fault(name, rule);
     }
+}
+
+/// The rules that free JSON of this extent breaks.
+pub(super) fn extent_faults(extent: Extent) -> Vec<String> {
+    let mut rules = Vec::new();
+    if extent.bytes > JSON_MAX_BYTES {
+        rules.push(format!("must be at most {JSON_MAX_BYTES} bytes of JSON"));
+    }
+    if extent.levels > JSON_MAX_LEVELS {
+        rules.push(format!("must be nested at most {JSON_MAX_LEVELS} levels deep"));
+    }
+    if extent.members > JSON_MAX_MEMBERS {
+        rules.push(format!("must have at most {JSON_MAX_MEMBERS} members on all levels"));
+    }
+    rules
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn read(body: &Value) -> Result<Vec<Event>, Vec<FieldError>> {
-        parse(&serde_json::to_vec(body).expect("JSON"), || "made".to_owned())
-    }
-
-    fn smallest() -> Value {
-        json!({"type": "Warehouse Disabled", "actor": {"type": "user", "id": "usr_1"}})
-    }
-
-    /// The smallest event with the member at `pointer` set to `value`.
-    fn with(name: &str, value: Value) -> Value {
-        let mut event = smallest();
-        event[name] = value;
-        event
-    }
-
-    fn fault(body: &Value) -> FieldError {
-        let mut errors = read(body).expect_err("refused");
-        assert_eq!(errors.len(), 1, "{errors:?}");
-        errors.remove(0)
-    }
-
-    #[test]
-    fn the_smallest_event_needs_a_type_and_an_actor() {
-        assert_eq!(read(&smallest()).expect("valid")[0].id, "made");
-    }
-
-    #[test]
-    fn a_whole_event_comes_back_as_it_was_sent() {
-        let whole = json!({
-            "id": "evt_1", "timestamp": "2026-03-02T09:14:05.12Z", "type": "Warehouse Disabled",
-            "actor": {"type": "user", "id": "usr_1", "name": "Ada", "email": "ada@example.com"},
-            "resource": {"type": "warehouse", "id": "whs_1", "name": "Production"},
-            "outcome": "success",
-            "context": {"ip": "2001:db8::1", "userAgent": "curl", "requestId": "r1"},
-            "changes": [{"field": "enabled", "before": true, "after": false}],
-            "details": {"free": ["form"]},
-        });
-        let events = read(&whole).expect("valid");
-        assert_eq!(serde_json::to_value(&events[0]).expect("JSON"), whole);
-    }
-
-    #[test]
-    fn every_fault_of_every_event_is_listed_with_its_index() {
-        let body = json!({"events": [smallest(), {"type": "", "actor": {"type": "robot", "id": "a"}}, {"typo": 1}]});
-        let faults: Vec<(Option<usize>, String)> =
-            read(&body).expect_err("refused").into_iter().map(|fault| (fault.index, fault.field)).collect();
-        let expected = [(1, "type"), (1, "actor.type"), (2, "type"), (2, "actor"), (2, "typo")];
-        assert_eq!(faults, expected.map(|(index, field)| (Some(index), field.to_owned())));
-    }
-
-    #[test]
-    fn a_batch_has_one_to_five_thousand_events() {
-        let batch = |count| json!({"events": vec![smallest(); count]});
-        assert_eq!(read(&batch(BATCH_MAX_EVENTS)).expect("valid").len(), BATCH_MAX_EVENTS);
-        assert_eq!(fault(&batch(BATCH_MAX_EVENTS + 1)).field, "events");
-        assert_eq!(fault(&batch(0)).field, "events");
-    }
-
-    #[test]
-    fn text_is_accepted_at_its_limit_and_refused_one_past_it() {
-        let long = |chars| Value::String("ä".repeat(chars));
-        read(&with("id", long(ID_MAX_CHARS))).expect("valid");
-        assert_eq!(fault(&with("id", long(ID_MAX_CHARS + 1))).field, "id");
-        read(&with("type", long(TYPE_MAX_CHARS))).expect("valid");
-        assert_eq!(fault(&with("type", long(TYPE_MAX_CHARS + 1))).field, "type");
-    }
-
-    #[test]
-    fn control_characters_are_refused() {
-        assert!(fault(&with("id", json!("a\nb"))).rule.contains("control"));
-    }
-
-    #[test]
-    fn timestamps_need_an_offset_and_are_cut_to_microseconds() {
-        assert_eq!(fault(&with("timestamp", json!("2026-03-02T09:14:05"))).field, "timestamp");
-        assert_eq!(fault(&with("timestamp", json!("1969-12-31T23:59:59Z"))).field, "timestamp");
-        assert_eq!(fault(&with("timestamp", json!(1_772_442_845))).field, "timestamp");
-        let event = &read(&with("timestamp", json!("2026-03-02T09:14:05.1234567Z"))).expect("valid")[0];
-        assert_eq!(event.timestamp, Some("2026-03-02T09:14:05.123456Z".parse().expect("valid")));
-    }
-
-    #[test]
-    fn an_address_must_be_one() {
-        assert_eq!(fault(&with("context", json!({"ip": "localhost"}))).field, "context.ip");
-    }
-
-    #[test]
-    fn faults_inside_changes_name_their_place() {
-        assert_eq!(fault(&with("changes", json!([{"field": "a"}, {"after": 1}]))).field, "changes[1].field");
-    }
-
-    #[test]
-    fn details_are_accepted_at_their_limit_and_refused_one_past_it() {
-        let details = |bytes: usize| json!({"a": "x".repeat(bytes - r#"{"a":""}"#.len())});
-        read(&with("details", details(JSON_MAX_BYTES))).expect("valid");
-        assert_eq!(fault(&with("details", details(JSON_MAX_BYTES + 1))).field, "details");
-        assert_eq!(fault(&with("details", json!([]))).field, "details");
-    }
-
-    #[test]
-    fn a_body_that_is_not_json_says_why() {
-        let errors = parse(b"{", String::new).expect_err("refused");
-        assert!(errors[0].rule.contains("not JSON"), "{errors:?}");
-    }
-}
+mod tests;

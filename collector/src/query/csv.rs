@@ -82,11 +82,12 @@ pub async fn export_csv(
 ) -> Result<Response, Problem> {
     access::authorize(&app, &headers, Verb::Read).await?;
     let mut parameters = Parameters::new(pairs);
-    let (filter, order) = (Filter::take(&mut parameters), Order::take(&mut parameters));
+    let (mut filter, order) = (Filter::take(&mut parameters), Order::take(&mut parameters));
     parameters.finish()?;
+    filter.spell(&app.catalogue());
     // The first chunk is read before the answer begins, so that a database which is away is a 503.
     let turn = app.read_turn().await?;
-    let left = app.store()?.window(&filter).await?.sequences;
+    let left = app.store().await?.window(&filter).await?.sequences;
     let mut export = Export { store: app.store.clone(), reads: Arc::clone(&app.reads), filter, order, left };
     let first = export.read().await?;
     drop(turn);

@@ -1,6 +1,7 @@
 //! What a query asks for. One type for list and CSV, and later for tail, counts and forwarding.
 
 use super::parameters::Parameters;
+use crate::catalogue::Catalogue;
 use crate::event::{ActorType, Outcome};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -56,6 +57,14 @@ impl Filter {
             parameters.refuse("to", "must be later than from");
         }
         filter
+    }
+
+    /// Asks for types in the catalogue's spelling too. As given they stay: events may be older than the catalogue.
+    pub fn spell(&mut self, catalogue: &Catalogue) {
+        let spelt: Vec<String> = self.types.iter().filter_map(|given| catalogue.spelling(given).ok()).collect();
+        self.types.extend(spelt);
+        self.types.sort_unstable();
+        self.types.dedup();
     }
 }
 
@@ -131,6 +140,13 @@ mod tests {
         let other = parse(&[("type", "a"), ("type", "b")]).expect("valid");
         assert_eq!(one, other);
         assert_eq!(one.0.types, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_type_is_asked_for_as_given_and_in_the_spelling_of_the_catalogue() {
+        let (mut filter, _) = parse(&[("type", "space DELETED"), ("type", "Unheard Of")]).expect("valid");
+        filter.spell(&Catalogue::default());
+        assert_eq!(filter.types, ["Space Deleted", "Unheard Of", "space DELETED"]);
     }
 
     #[test]

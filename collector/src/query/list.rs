@@ -65,10 +65,13 @@ pub async fn list_events(
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page>, Problem> {
     access::authorize(&app, &headers, Verb::Read).await?;
-    let parts = Parts::parse(pairs)?;
-    let store = app.store()?;
+    let mut parts = Parts::parse(pairs)?;
+    // A cursor belongs to what was asked, whatever the catalogue says when the next page is.
+    let selection = parts.selection();
+    parts.filter.spell(&app.catalogue());
+    let store = app.store().await?;
     let _turn = app.read_turn().await?;
-    let window = window(store, &parts).await?;
+    let window = window(store, &parts, selection).await?;
     // One more than asked for tells whether there is a next page.
     let mut events = store.events(&parts.filter, &window.sequences, parts.order, parts.limit + 1).await?;
     let more = i64::try_from(events.len()).is_ok_and(|count| count > parts.limit);
@@ -76,16 +79,15 @@ pub async fn list_events(
         events.pop();
     }
     let left = if more { rest(&window.sequences, parts.order, &events) } else { None };
-    let next_cursor =
-        left.map(|sequences| Cursor { epoch: window.epoch, sequences }.encode(window.log_id, parts.selection()));
+    let next_cursor = left.map(|sequences| Cursor { epoch: window.epoch, sequences }.encode(window.log_id, selection));
     Ok(Json(Page { events, next_cursor }))
 }
 
 /// What the query has left: all of the log as it is now, or what the cursor says.
-async fn window(store: &Store, parts: &Parts) -> Result<Window, Problem> {
+async fn window(store: &Store, parts: &Parts, selection: Selection) -> Result<Window, Problem> {
     let Some(text) = &parts.cursor else { return Ok(store.window(&parts.filter).await?) };
     let head = store.head().await?;
-    let cursor = Cursor::decode(text, head.log_id, head.epoch, parts.selection()).map_err(refused)?;
+    let cursor = Cursor::decode(text, head.log_id, head.epoch, selection).map_err(refused)?;
     Ok(Window { log_id: head.log_id, epoch: head.epoch, sequences: cursor.sequences })
 }
 
