@@ -69,7 +69,10 @@ async fn facts(app: &App, document: &Document) -> Result<Facts, sqlx::Error> {
             id: head.log_id.to_string(),
             epoch: head.epoch,
             next_sequence: head.next_sequence,
-            ..report::Log::default()
+            first_sequence: app.store.oldest_sequence().await?,
+            raised: app.store.raised().await?,
+            retention_held: app.store.retention_held(document).await?,
+            undelivered_dropped: app.store.undelivered_dropped().await?,
         },
         replicas: app.store.replicas().await?,
         forwardings: forwardings(document, app.store.forwarding_facts().await?),
@@ -77,7 +80,7 @@ async fn facts(app: &App, document: &Document) -> Result<Facts, sqlx::Error> {
 }
 
 /// One for each forwarding of the document, with the facts that speak of this configuration.
-fn forwardings(document: &Document, facts: Vec<report::Forwarding>) -> Vec<report::Forwarding> {
+pub(crate) fn forwardings(document: &Document, facts: Vec<report::Forwarding>) -> Vec<report::Forwarding> {
     let mut facts: HashMap<String, report::Forwarding> =
         facts.into_iter().map(|fact| (fact.name.clone(), fact)).collect();
     document

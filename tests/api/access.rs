@@ -184,6 +184,32 @@ async fn a_writer_writes_and_a_poller_polls() {
 }
 
 #[tokio::test]
+async fn metrics_are_for_those_who_may_get_the_url() {
+    let Some(setup) = setup("access-metrics") else { return };
+    let cluster_role = r"
+apiVersion: v1
+kind: List
+items:
+- apiVersion: rbac.authorization.k8s.io/v1
+  kind: ClusterRole
+  metadata: {name: access-metrics}
+  rules:
+  - {nonResourceURLs: [/metrics], verbs: [get]}
+- apiVersion: rbac.authorization.k8s.io/v1
+  kind: ClusterRoleBinding
+  metadata: {name: access-metrics}
+  roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: access-metrics}
+  subjects: [{kind: ServiceAccount, name: app, namespace: access-metrics}]
+";
+    setup.control_plane.kubectl(&["apply", "--server-side", "-f", "-"], cluster_role);
+    let access = setup.access(setup.document(1)).await;
+    assert_eq!(status(&access, &setup.token("app", Some(AUDIENCE)), Verb::Metrics).await, StatusCode::OK);
+    let owner = ask(&access, &setup.token("owner", Some(AUDIENCE)), Verb::Metrics).await.expect_err("refused");
+    assert_eq!(owner.status(), StatusCode::FORBIDDEN);
+    assert!(owner.detail().contains("nonResourceURLs"), "{}", owner.detail());
+}
+
+#[tokio::test]
 async fn a_stranger_and_an_owner_of_another_trail_see_nothing() {
     let Some(setup) = setup("access-stranger") else { return };
     let access = setup.access(setup.document(1)).await;

@@ -17,7 +17,7 @@ use crate::server::App;
 use audittrail_crds::document::{self, Document};
 use axum::http::HeaderMap;
 use credential::Credential;
-use reviews::{Denial, Reviews};
+use reviews::{Denial, METRICS_PATH, Reviews};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -33,6 +33,8 @@ pub enum Verb {
     Write,
     /// See how the trail is: `get` on `audittrails/health`.
     Health,
+    /// See the metrics: `get` on the non-resource URL `/metrics`, as everywhere in Kubernetes.
+    Metrics,
 }
 
 /// Whose request it is.
@@ -77,7 +79,7 @@ impl Access {
         if let Some(name) = keys::write_key(&document.ingest.write_keys, credential.secret()) {
             return match verb {
                 Verb::Write => Ok(Identity { kind: SubmitterKind::WriteKey, name: name.to_owned() }),
-                Verb::Read | Verb::Health => Err(Problem::forbidden(
+                Verb::Read | Verb::Health | Verb::Metrics => Err(Problem::forbidden(
                     "this is a write key, which only adds events: to see them, send an owner's token",
                 )),
             };
@@ -85,9 +87,7 @@ impl Access {
         let token = match credential {
             Credential::Bearer(token) if !token.starts_with(GENERATED_KEY_PREFIX) => token,
             Credential::Bearer(_) | Credential::BasicUser(_) => {
-                return Err(Problem::credential_unknown(
-                    "the write key is not one of this trail: it may have been replaced",
-                ));
+                return Err(write_key_unknown());
             }
         };
         match &document.access {
@@ -99,6 +99,17 @@ impl Access {
             }
         }
     }
+
+    /// Whose write key this is: for clients that send it in the body, where no header names anybody.
+    pub fn authorize_write_key(&self, key: &str) -> Result<Identity, Problem> {
+        let document = self.documents.borrow();
+        let name = keys::write_key(&document.ingest.write_keys, key).ok_or_else(write_key_unknown)?;
+        Ok(Identity { kind: SubmitterKind::WriteKey, name: name.to_owned() })
+    }
+}
+
+fn write_key_unknown() -> Problem {
+    Problem::credential_unknown("the write key is not one of this trail: it may have been replaced")
 }
 
 fn without_cluster() -> Problem {
@@ -112,7 +123,7 @@ fn owner(tokens: &[document::OwnerToken], token: &str, verb: Verb) -> Result<Ide
     let name = keys::owner(tokens, token)
         .ok_or_else(|| Problem::credential_unknown("the token is not one that this collector's document lists"))?;
     match verb {
-        Verb::Read | Verb::Health => Ok(Identity { kind: SubmitterKind::Token, name: name.to_owned() }),
+        Verb::Read | Verb::Health | Verb::Metrics => Ok(Identity { kind: SubmitterKind::Token, name: name.to_owned() }),
         Verb::Write => {
             Err(Problem::forbidden("this is an owner's token, which only reads: to add events, send a write key"))
         }
@@ -136,6 +147,11 @@ fn refuse(denial: &Denial, trail: &document::Trail, audience: &str, verb: Verb) 
                 Verb::Read => "list them in spec.access.owners of the AuditTrail",
                 Verb::Write => "list the service account in spec.ingest of the AuditTrail, or send its write key",
                 Verb::Health => "only the operator needs this; a Role may grant it to others",
+                Verb::Metrics => {
+                    return Problem::forbidden(format!(
+                        "{who} may not get {METRICS_PATH}: bind it to a ClusterRole with nonResourceURLs [{METRICS_PATH}], verb get"
+                    ));
+                }
             };
             Problem::forbidden(format!(
                 "{who} may not {word} {resource} of {name:?} in namespace {namespace:?}: {remedy}"
@@ -164,6 +180,7 @@ mod tests {
                     document::WriteKey { name: "acme/writeKey".to_owned(), key: Sensitive::new("atk_new") },
                     document::WriteKey { name: "acme/writeKeyPrevious".to_owned(), key: Sensitive::new("old") },
                 ],
+                ..document::Ingest::default()
             },
             ..document(1)
         };
@@ -191,7 +208,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_write_key_sees_nothing() {
-        for verb in [Verb::Read, Verb::Health] {
+        for verb in [Verb::Read, Verb::Health, Verb::Metrics] {
             assert_eq!(ask("Bearer atk_new", verb).await, Err(StatusCode::FORBIDDEN));
         }
     }
@@ -200,7 +217,8 @@ mod tests {
     async fn an_owner_reads_and_does_not_write() {
         let jane = identity(SubmitterKind::Token, "jane");
         assert_eq!(ask("Bearer owner-token", Verb::Read).await, Ok(jane.clone()));
-        assert_eq!(ask("Bearer owner-token", Verb::Health).await, Ok(jane));
+        assert_eq!(ask("Bearer owner-token", Verb::Health).await, Ok(jane.clone()));
+        assert_eq!(ask("Bearer owner-token", Verb::Metrics).await, Ok(jane));
         assert_eq!(ask("Bearer owner-token", Verb::Write).await, Err(StatusCode::FORBIDDEN));
     }
 

@@ -7,7 +7,9 @@ use crate::event::SubmitterKind;
 use crate::problem::Problem;
 use audittrail_crds::document::Trail;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo};
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::authorization::v1::{
+    NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
+};
 use kube::api::{Api, PostParams};
 use kube::core::ObjectMeta;
 use sha2::{Digest, Sha256};
@@ -28,6 +30,9 @@ pub const RETRY_AFTER_SECONDS: u32 = 2;
 /// API group of the resources that RBAC speaks of.
 const GROUP: &str = "audittrail.dev";
 
+/// The non-resource URL of the metrics.
+pub const METRICS_PATH: &str = "/metrics";
+
 /// How the cluster names service accounts: `system:serviceaccount:NAMESPACE:NAME`.
 const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 
@@ -46,21 +51,23 @@ impl Verb {
     /// The verb in RBAC.
     pub fn word(self) -> &'static str {
         match self {
-            Self::Read | Self::Health => "get",
+            Self::Read | Self::Health | Self::Metrics => "get",
             Self::Write => "create",
         }
     }
 
-    fn subresource(self) -> &'static str {
+    /// The subresource of the trail; none where the question is not about the trail.
+    fn subresource(self) -> Option<&'static str> {
         match self {
-            Self::Read | Self::Write => "events",
-            Self::Health => "health",
+            Self::Read | Self::Write => Some("events"),
+            Self::Health => Some("health"),
+            Self::Metrics => None,
         }
     }
 
     /// The resource in RBAC, as a rule names it.
     pub fn resource(self) -> String {
-        format!("audittrails/{}", self.subresource())
+        self.subresource().map_or_else(|| METRICS_PATH.to_owned(), |name| format!("audittrails/{name}"))
     }
 }
 
@@ -166,7 +173,7 @@ fn unavailable(detail: &str) -> Problem {
 /// Separated by a byte that none of them contains.
 fn key(token: &str, audience: &str, verb: Verb) -> Key {
     let hasher = Sha256::new().chain_update(audience).chain_update([0]).chain_update(verb.word()).chain_update([0]);
-    hasher.chain_update(verb.subresource()).chain_update([0]).chain_update(token).finalize().into()
+    hasher.chain_update(verb.resource()).chain_update([0]).chain_update(token).finalize().into()
 }
 
 /// The user of a review that says yes. A server which does not know audiences leaves them out of its
@@ -182,16 +189,19 @@ fn question(user: UserInfo, trail: &Trail, verb: Verb) -> SubjectAccessReviewSpe
         uid: user.uid,
         groups: user.groups,
         extra: user.extra,
-        resource_attributes: Some(ResourceAttributes {
+        resource_attributes: verb.subresource().map(|subresource| ResourceAttributes {
             group: Some(GROUP.to_owned()),
             resource: Some("audittrails".to_owned()),
-            subresource: Some(verb.subresource().to_owned()),
+            subresource: Some(subresource.to_owned()),
             verb: Some(verb.word().to_owned()),
             name: Some(trail.name.clone()),
             namespace: Some(trail.namespace.clone()),
             ..ResourceAttributes::default()
         }),
-        non_resource_attributes: None,
+        non_resource_attributes: verb
+            .subresource()
+            .is_none()
+            .then(|| NonResourceAttributes { path: Some(METRICS_PATH.to_owned()), verb: Some(verb.word().to_owned()) }),
     }
 }
 
@@ -217,7 +227,7 @@ fn who(identity: &Identity) -> String {
 mod tests {
     use super::*;
     use crate::document::tests::document;
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, HashSet};
 
     fn user(name: &str) -> UserInfo {
         UserInfo { username: Some(name.to_owned()), ..UserInfo::default() }
@@ -273,9 +283,18 @@ mod tests {
     }
 
     #[test]
+    fn metrics_are_a_question_about_a_url_and_not_about_the_trail() {
+        let spec = question(user("prometheus"), &document(1).trail, Verb::Metrics);
+        assert_eq!(spec.resource_attributes, None);
+        let asked = spec.non_resource_attributes.expect("asked for a URL");
+        assert_eq!((asked.path.as_deref(), asked.verb.as_deref()), (Some("/metrics"), Some("get")));
+    }
+
+    #[test]
     fn every_verb_is_asked_and_remembered_apart() {
-        let keys: Vec<Key> = [Verb::Read, Verb::Write, Verb::Health].map(|verb| key("token", "a", verb)).to_vec();
-        assert!(keys[0] != keys[1] && keys[1] != keys[2] && keys[0] != keys[2]);
+        let verbs = [Verb::Read, Verb::Write, Verb::Health, Verb::Metrics];
+        let keys: HashSet<Key> = verbs.into_iter().map(|verb| key("token", "a", verb)).collect();
+        assert_eq!(keys.len(), verbs.len());
         assert_ne!(key("token", "a", Verb::Read), key("token", "b", Verb::Read));
     }
 
