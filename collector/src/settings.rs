@@ -22,6 +22,8 @@ pub struct Settings {
 pub enum Role {
     /// The collector of a workspace.
     Serve(Serve),
+    /// A collector to try, without Kubernetes: finds or starts a Postgres, and prints how to go on.
+    Dev(Dev),
 }
 
 /// Settings of `collector serve`.
@@ -57,6 +59,22 @@ pub struct DocumentPlace {
     pub document_secret: Option<String>,
 }
 
+/// Settings of `collector dev`.
+#[derive(Args, Clone, Debug, PartialEq)]
+pub struct Dev {
+    /// Connection URI of the database to use. Without one, a Postgres is started for as long as this runs.
+    #[arg(long, env = "AUDITTRAIL_DATABASE", value_name = "URI", hide_env_values = true)]
+    pub database: Option<String>,
+
+    /// Where to listen, in plain HTTP.
+    #[arg(long, env = "AUDITTRAIL_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// Keeps the data and the keys in this directory, and uses them again. Without it, everything goes at the end.
+    #[arg(long, value_name = "DIR", conflicts_with = "database")]
+    pub keep: Option<PathBuf>,
+}
+
 impl Serve {
     /// The replica's name, as given or the host's.
     pub fn replica(&self) -> String {
@@ -68,11 +86,29 @@ impl Serve {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::accept;
+    use audittrail_crds::document::{Access, Catalogue, Database, Document, EventType, Forwarding, Ingest, Trail};
     use clap::CommandFactory;
 
     fn parse(arguments: &[&str]) -> Result<Serve, clap::Error> {
         let words = ["collector", "serve"].iter().chain(arguments);
-        Settings::try_parse_from(words).map(|Settings { role: Role::Serve(serve) }| serve)
+        Settings::try_parse_from(words).map(|settings| match settings.role {
+            Role::Serve(serve) => serve,
+            Role::Dev(_) => panic!("another role"),
+        })
+    }
+
+    #[test]
+    fn trying_it_needs_no_arguments_and_stays_on_this_machine() {
+        let settings = Settings::try_parse_from(["collector", "dev"]).expect("valid");
+        let Role::Dev(dev) = settings.role else { panic!("another role") };
+        assert_eq!(dev, Dev { database: None, listen: SocketAddr::from(([127, 0, 0, 1], 8080)), keep: None });
+    }
+
+    #[test]
+    fn a_database_that_is_given_is_not_kept_in_a_directory() {
+        let both = ["collector", "dev", "--database", "postgresql://db", "--keep", "dir"];
+        assert!(Settings::try_parse_from(both).is_err());
     }
 
     #[test]
@@ -98,6 +134,31 @@ mod tests {
     fn there_is_exactly_one_document() {
         assert!(parse(&[]).is_err());
         assert!(parse(&["--config", "f", "--document-secret", "s", "--namespace", "n"]).is_err());
+    }
+
+    /// The first JSON of the page, with fields that are named here so that a new one is not forgotten there.
+    #[test]
+    fn the_documented_example_is_a_document_with_every_field() {
+        let page = include_str!("../../docs/standalone.md");
+        let (_, rest) = page.split_once("```json\n").expect("an example");
+        let (example, _) = rest.split_once("```").expect("its end");
+        let example = accept(None, example.as_bytes()).expect("a document").expect("new");
+        #[rustfmt::skip]
+        let Document {
+            version: _, generation: _, trail, database, access, ingest, catalogue, retention_seconds, known_log, tls, forwardings,
+        } = &example;
+        let Trail { namespace: _, name: _, workspace: _, claim: _ } = trail;
+        let Database { uri: _, ca } = database;
+        let Access::Tokens(tokens) = access else { panic!("Kubernetes is not asked here") };
+        let Ingest { write_keys, kubernetes_objects: _ } = ingest;
+        let Catalogue { mode: _, event_types } = catalogue;
+        let [EventType { name: _, area: _, aliases, schema }] = &event_types[..] else { panic!("one type") };
+        let [forwarding] = &forwardings[..] else { panic!("one forwarding") };
+        let Forwarding { name: _, generation: _, enabled: _, endpoint: _, write_key: _, start_from: _, ca: source_ca } =
+            forwarding;
+        assert!(ca.is_some() && retention_seconds.is_some() && known_log.is_some() && tls.is_some());
+        assert!(!tokens.is_empty() && write_keys.len() == 2 && !aliases.is_empty() && schema.is_some());
+        assert!(source_ca.is_some());
     }
 
     #[test]
