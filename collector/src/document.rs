@@ -3,6 +3,7 @@
 //! Whatever goes wrong while following it, the last good document stays in force: a typo or an API
 //! server that is away must not stop a trail.
 
+use crate::catalogue::{Catalogue, CatalogueError};
 use audittrail_crds::document::{DOCUMENT_MAX_BYTES, Document, SECRET_KEY, VERSION};
 use backon::ExponentialBuilder;
 use futures::{Stream, StreamExt};
@@ -76,6 +77,9 @@ pub enum Refused {
     /// Other content under the same generation.
     #[error("it changed and its generation is still {0}: raise it, so that all replicas can tell which is newer")]
     SameGeneration(i64),
+    /// Its catalogue cannot be used.
+    #[error("its catalogue cannot be used: {0}")]
+    Catalogue(#[from] CatalogueError),
 }
 
 /// The only part of a document that says how to read the rest.
@@ -100,7 +104,8 @@ pub fn accept(current: Option<&Document>, bytes: &[u8]) -> Result<Option<Documen
             Err(Refused::WentBack { from: current.generation, to: next.generation })
         }
         Some(current) if next.generation == current.generation => Err(Refused::SameGeneration(next.generation)),
-        _ => Ok(Some(next)),
+        // Whole or not at all: a catalogue must not come into force by half.
+        _ => Catalogue::of(&next.catalogue).map(|_| Some(next)).map_err(Refused::Catalogue),
     }
 }
 
@@ -222,7 +227,7 @@ fn content(secret: Secret) -> Result<Vec<u8>, Refused> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use audittrail_crds::document::{Access, Catalogue, Database, Ingest, Sensitive, Trail};
+    use audittrail_crds::document::{Access, Catalogue, Database, EventType, Ingest, Sensitive, Trail};
 
     /// The smallest document, to be changed by tests.
     pub fn document(generation: i64) -> Document {
@@ -275,6 +280,15 @@ pub(crate) mod tests {
         let mut changed = document(1);
         changed.trail.workspace = "Other".to_owned();
         assert!(refusal(Some(&document(1)), &bytes(&changed)).contains("still 1"));
+    }
+
+    #[test]
+    fn a_catalogue_that_cannot_be_used_is_refused_with_the_type_and_the_reason() {
+        let mut next = document(2);
+        let (name, area) = ("Space Deleted".to_owned(), "Billing".to_owned());
+        next.catalogue.event_types.push(EventType { name, area, aliases: Vec::new(), schema: None });
+        let refusal = refusal(Some(&document(1)), &bytes(&next));
+        assert!(refusal.contains("catalogue") && refusal.contains("\"Space Deleted\" is built in"), "{refusal}");
     }
 
     #[test]

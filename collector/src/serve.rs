@@ -1,14 +1,18 @@
 //! `collector serve`: starts the parts, watches over them, and stops them in order.
 
 use crate::access::Access;
+use crate::catalogue::current::Current;
 use crate::database;
 use crate::document::{Follower, Source};
 use crate::forward;
+use crate::ingest::room::Room;
 use crate::listener::{self, Certificate};
+use crate::metrics;
 use crate::server::{self, App, READS_MAX};
 use crate::settings::Serve;
 use crate::store::Store;
 use crate::store::connect::OpenError;
+use crate::store::keeper;
 use crate::store::writer::Writer;
 use audittrail_crds::document::{Access as AccessBy, Document};
 use axum_server::Handle;
@@ -88,6 +92,7 @@ struct Collector {
 pub async fn run(settings: Serve) -> Result<(), ServeError> {
     // First of all: whoever has no handler for SIGTERM and is a container's first process ignores it.
     let mut signals = Signals::receive()?;
+    metrics::install();
     let mut follower = Follower::new(source(&settings).await?);
     tracing::info!("waiting for the document");
     let first = tokio::select! {
@@ -198,12 +203,16 @@ async fn app(
         writer,
         database: state.subscribe(),
         access: Arc::new(Access::new(documents.clone(), client)),
+        catalogue: Arc::new(Current::new(documents.clone())),
+        room: Room::default(),
         reads: Arc::new(Semaphore::new(READS_MAX)),
         replica: replica.into(),
         documents: documents.clone(),
     };
     let writer = app.writer.clone();
     parts.spawn(async move { writer.ended().await });
+    parts.spawn(metrics::keep());
+    parts.spawn(keeper::keep(store.clone(), documents.clone(), state.subscribe()));
     parts.spawn(database::keep(store, Arc::clone(&app.replica), documents, state));
     Ok(app)
 }

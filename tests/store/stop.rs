@@ -1,12 +1,9 @@
 //! Stopping in order. Alone in its program, since it sends the signal to itself.
 
-#[expect(dead_code, reason = "these tests need less of it than others")]
-mod served;
-
 use audittrail_tests::postgres::Postgres;
+use audittrail_tests::served::{DEADLINE, Served, document};
 use reqwest::Body;
 use reqwest::header::CONTENT_TYPE;
-use served::{DEADLINE, Served, document};
 use std::process::Command;
 use tokio::sync::mpsc;
 

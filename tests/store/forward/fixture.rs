@@ -2,6 +2,7 @@
 
 use audittrail_collector::event::{Actor, ActorType, Event, SubmittedBy, SubmitterKind};
 use audittrail_collector::forward;
+use audittrail_collector::ingest::room::Room;
 use audittrail_collector::store::Store;
 use audittrail_collector::store::writer::Writer;
 use audittrail_crds::document::{
@@ -139,7 +140,7 @@ impl Setup {
         for chunk in numbers.collect::<Vec<_>>().chunks(10) {
             let events = chunk.iter().map(|number| event(*number)).collect();
             let by = SubmittedBy { kind: SubmitterKind::WriteKey, name: "acme-write-key/writeKey".to_owned() };
-            self.writer.append(events, by, 1_024).await.expect("stored");
+            self.writer.append(events, by, Room::default().enter()).await.expect("stored");
         }
     }
 

@@ -19,13 +19,18 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 
 const POLL: Duration = Duration::from_millis(20);
 
+/// The token of an owner.
 pub const OWNER: &str = "owner-token";
+/// The write key.
 pub const WRITE_KEY: &str = "atk_key";
 
 /// A running collector.
 pub struct Served {
+    /// Where it listens.
     pub address: SocketAddr,
+    /// A client that any request may use.
     pub client: Client,
+    /// The collector itself.
     pub running: JoinHandle<Result<(), serve::ServeError>>,
     document: PathBuf,
 }
