@@ -21,6 +21,10 @@ pub enum Type {
     CollectorReady,
     /// Trail: what the database is set to keeps an acknowledged event through a crash.
     Durable,
+    /// Trail: the log goes on where it was; nothing that it was known to hold is gone.
+    Continuous,
+    /// Trail: events past the retention are kept, because a forwarding has yet to deliver them. Only there while True.
+    RetentionHeld,
     /// Forwarding: the trail, Secrets and ConfigMaps it names exist and are usable.
     ReferencesResolved,
     /// Forwarding: the source accepts.
@@ -65,6 +69,8 @@ reasons! {
     ApplyFailed,
     /// The configuration document is larger than a Secret may be.
     ConfigurationTooLarge,
+    /// Trail: `spec.catalogue` contradicts itself, or a JSON Schema in it cannot be used.
+    CatalogueInvalid,
     /// Trail: the managed Postgres is starting or not available.
     StorageNotReady,
     /// Trail: the collector's pods are starting or not available.
@@ -79,6 +85,12 @@ reasons! {
     ConfigurationPending,
     /// Trail: the database may lose an acknowledged event in a crash.
     NotDurable,
+    /// Trail: the database holds less than it had acknowledged: it was restored or rewound.
+    DatabaseRewound,
+    /// Trail: the database holds another log than before; the earlier one is gone from it.
+    DatabaseReplaced,
+    /// Trail: forwardings have yet to deliver events that are past the retention.
+    ForwardingsBehind,
     /// Forwarding ready: the source accepted since the last change.
     SourceAccepts,
     /// Forwarding ready: Off, and every collector has stopped.

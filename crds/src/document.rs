@@ -39,8 +39,8 @@ pub struct Document {
     /// For how long events are kept after they were received, in seconds; for ever when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention_seconds: Option<i64>,
-    /// What the log held when the operator last saw it, where that is more than the database holds now: it was
-    /// restored or rewound, and its epoch has to be raised.
+    /// What the log held when the operator last saw it, where the database may hold less now. A log that does was restored
+    /// or rewound, and its epoch has to be raised. A lower bound: it stays, unchanged, while the log grows in that epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known_log: Option<KnownLog>,
     /// Certificate of the listener; plain HTTP when absent.

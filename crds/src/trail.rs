@@ -1,5 +1,6 @@
 //! `AuditTrail`: a workspace's audit trail.
 
+use crate::document::{CatalogueMode, KubernetesObjects};
 use crate::{KeyReference, LocalReference};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::api::rbac::v1::Subject;
@@ -49,6 +50,13 @@ pub struct AuditTrailSpec {
     )]
     pub storage: Storage,
 
+    /// For how long events are kept after they were received: days (`90d`) or hours (`36h`); for
+    /// ever when absent. Older ones are deleted within a day; an AuditForwarding that is enabled and
+    /// behind holds them back for up to seven days more (condition `RetentionHeld`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,4}[dh]$"))]
+    pub retention: Option<String>,
+
     /// What happens to stored events when this resource is deleted. `Retain` keeps the managed
     /// database's volume and its password, and an AuditTrail of the same name goes on with
     /// them; `Delete` removes both. An external database is never touched.
@@ -63,9 +71,13 @@ pub struct AuditTrailSpec {
     #[serde(default)]
     pub access: Access,
 
-    /// Who may write to the trail.
+    /// Who may write to the trail, and what is taken.
     #[serde(default)]
     pub ingest: Ingest,
+
+    /// Which types of events there are, beside the built-in ones.
+    #[serde(default)]
+    pub catalogue: CatalogueSpec,
 }
 
 /// Where events are kept: exactly one member is set.
@@ -145,12 +157,24 @@ pub struct CollectorSpec {
     /// CPU and memory of the collector container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
+    /// Where the collector sends traces of its requests; none are made when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
 }
 
 impl Default for CollectorSpec {
     fn default() -> Self {
-        Self { replicas: default_replicas(), resources: None }
+        Self { replicas: default_replicas(), resources: None, tracing: None }
     }
+}
+
+/// Where the collector sends traces of its requests. They carry no content of events.
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct Tracing {
+    /// Base URL of an OpenTelemetry endpoint that takes OTLP over HTTP, without `/v1/traces`: for
+    /// example `http://otel-collector.observability.svc:4318`.
+    #[schemars(length(max = 2000), regex(pattern = r"^https?://[^/?#@\s]+(/[^?#\s]*)?$"))]
+    pub endpoint: String,
 }
 
 fn default_replicas() -> i32 {
@@ -168,7 +192,7 @@ pub struct Access {
     pub owners: Vec<Subject>,
 }
 
-/// Who may write to the trail.
+/// Who may write to the trail, and what is taken.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ingest {
@@ -181,6 +205,62 @@ pub struct Ingest {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub service_accounts: Vec<ServiceAccountReference>,
+    /// Events of Kubernetes audit logs.
+    #[serde(default)]
+    pub kubernetes: KubernetesIngest,
+}
+
+/// Events of Kubernetes audit logs.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub struct KubernetesIngest {
+    /// Request and response objects: `Omit` leaves them out, `Keep` stores them in `details`. Those of
+    /// Secrets and of tokens are left out in any case.
+    #[serde(default)]
+    pub objects: KubernetesObjects,
+}
+
+/// Which types of events there are, beside the built-in ones.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CatalogueSpec {
+    /// What happens to events of a type that neither the built-in catalogue nor `eventTypes` has:
+    /// `Open` takes them, `Strict` refuses them.
+    #[serde(default)]
+    pub mode: CatalogueMode,
+    /// The workspace's own types. Names and aliases are unique, without regard to case.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub event_types: Vec<EventTypeSpec>,
+}
+
+/// A type of events of the workspace's own.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+pub struct EventTypeSpec {
+    /// The name, as it is stored: for example `Invoice Sent`. Events match it without regard to case.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[^\s\p{Cc}]([^\p{Cc}]*[^\s\p{Cc}])?$"))]
+    pub name: String,
+    /// The product area it belongs to, a built-in one or a new one.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[^\s\p{Cc}]([^\p{Cc}]*[^\s\p{Cc}])?$"))]
+    pub area: String,
+    /// Other names under which it may arrive; it is stored under `name`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 20),
+        inner(length(min = 1, max = 128), regex(pattern = r"^[^\s\p{Cc}]([^\p{Cc}]*[^\s\p{Cc}])?$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub aliases: Vec<String>,
+    /// A JSON Schema (draft 2020-12, at most 32 KiB) which the `details` of such an event must meet. It
+    /// must stand by itself: nothing is loaded from elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_object")]
+    pub schema: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// An object that the API server keeps as it is.
+fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
 /// A service account of any namespace.
@@ -203,7 +283,7 @@ pub struct AuditTrailStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Ready`, `Reconciling`, `Stalled`, then one for each thing that can break:
-    /// `StorageReady`, `CollectorReady`, `Durable`.
+    /// `StorageReady`, `CollectorReady`, `Durable`, `Continuous`; and `RetentionHeld` while it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -222,9 +302,16 @@ pub struct AuditTrailStatus {
     /// Sequence of the newest event; absent while the trail is empty. At most 10 s old.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_sequence: Option<i64>,
+    /// Sequence of the oldest event that is kept; absent while there is none. At most 10 s old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_sequence: Option<i64>,
     /// Events ever stored. At most 10 s old.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<i64>,
+    /// Events that went by retention before an enabled AuditForwarding had delivered them; absent
+    /// while there are none. At most 10 s old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undelivered_dropped: Option<i64>,
     /// Generation of the configuration document which every collector has applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration_generation: Option<i64>,

@@ -7,6 +7,7 @@ use crate::trail::apply::Running;
 use audittrail_crds::AuditTrailStatus;
 use audittrail_crds::condition::Reason;
 use audittrail_crds::document::Document;
+use audittrail_crds::report::{Log, Report};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use std::collections::HashMap;
@@ -43,6 +44,8 @@ pub struct Facts {
     pub applied: Option<Arc<Applied>>,
     /// The last poll; `None` before the first one of this process.
     pub observation: Option<Observation>,
+    /// The log, as it was when it was last seen.
+    pub last_log: Option<Log>,
     /// The trail's condition `Ready`, as written last.
     pub ready: Option<Condition>,
 }
@@ -81,6 +84,22 @@ pub struct Written {
 }
 
 impl Facts {
+    /// Takes the outcome of a poll.
+    pub fn observed(&mut self, observation: Observation) {
+        if let Ok(Report { log: Some(log), .. }) = &observation {
+            self.last_log = Some(log.clone());
+        }
+        self.observation = Some(observation);
+    }
+
+    /// The log now, or else when it was last seen.
+    pub fn log(&self) -> Option<&Log> {
+        match &self.observation {
+            Some(Ok(Report { log: Some(log), .. })) => Some(log),
+            _ => self.last_log.as_ref(),
+        }
+    }
+
     /// Whether there is enough to judge by. Right after its start a process knows too little,
     /// and what was written before is better than a guess.
     pub fn suffice(&self) -> bool {

@@ -36,6 +36,15 @@ impl Verdict {
     pub fn new(type_: Type, status: Status, reason: Reason, message: impl Into<String>) -> Self {
         Self { type_, status, reason, message: message.into() }
     }
+
+    /// What `previous` said of `type_`, once more; `None` where it said nothing that is known here.
+    pub fn again(previous: &[Condition], type_: Type) -> Option<Self> {
+        let said = find(previous, type_)?;
+        let status = [Status::True, Status::False, Status::Unknown];
+        let status = status.into_iter().find(|status| format!("{status:?}") == said.status)?;
+        let reason = Reason::ALL.iter().find(|reason| reason.to_string() == said.reason)?;
+        Some(Self::new(type_, status, *reason, said.message.clone()))
+    }
 }
 
 /// What a resource that is not ready waits for.
@@ -73,6 +82,10 @@ impl Outlook {
             | Reason::ConfigurationTooLarge
             | Reason::DatabaseInUse
             | Reason::NotDurable
+            | Reason::CatalogueInvalid
+            | Reason::DatabaseRewound
+            | Reason::DatabaseReplaced
+            | Reason::ForwardingsBehind
             | Reason::TrailMissing
             | Reason::SourceRefusesKey
             | Reason::SourceRefusesRequest
@@ -177,6 +190,16 @@ mod tests {
         let reason = conditions(&first, ready(Status::False, Reason::DatabaseUnreachable, "0 of 1"), Some(1), at(2));
         assert!(!turned(&first, &words));
         assert!(turned(&first, &reason));
+    }
+
+    #[test]
+    fn what_was_said_can_be_said_again_if_it_is_known_here() {
+        let said = ready(Status::False, Reason::DatabaseRewound, "m");
+        let mut written = conditions(&[], said.clone(), Some(1), at(1));
+        assert_eq!(Verdict::again(&written, Type::Ready).as_slice(), said);
+        assert_eq!(Verdict::again(&written, Type::Continuous), None);
+        written[0].reason = "OfALaterVersion".to_owned();
+        assert_eq!(Verdict::again(&written, Type::Ready), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What both controllers share.
 
 use crate::board::Board;
+use crate::conditions::find;
 use crate::names::{Key, OPERATOR};
 use crate::settings::Settings;
 use audittrail_crds::condition::Type;
@@ -43,12 +44,19 @@ pub struct Context {
     pub failures: Failures,
     /// Wakes the forwardings of a trail of which there is news.
     pub news: mpsc::Sender<Key>,
+    /// Asks for a round of a trail.
+    pub rounds: mpsc::Sender<Key>,
     recorder: Recorder,
 }
 
 impl Context {
     /// Reads which cluster this is, and makes the rest.
-    pub async fn new(client: Client, settings: Settings, news: mpsc::Sender<Key>) -> Result<Self, kube::Error> {
+    pub async fn new(
+        client: Client,
+        settings: Settings,
+        news: mpsc::Sender<Key>,
+        rounds: mpsc::Sender<Key>,
+    ) -> Result<Self, kube::Error> {
         let system = Api::<Namespace>::all(client.clone()).get("kube-system").await?;
         let reporter = Reporter { controller: OPERATOR.to_owned(), instance: std::env::var("POD_NAME").ok() };
         Ok(Self {
@@ -59,39 +67,45 @@ impl Context {
             client,
             settings,
             news,
+            rounds,
         })
     }
 
-    /// Tells a turn of `Ready` to the log and, as an Event, to whoever describes the resource.
+    /// Tells turns of `Ready`, and a log that does not go on, to the log and, as Events, to whoever describes the resource.
     pub async fn announce<K>(&self, object: &K, before: &[Condition], after: &[Condition])
     where
         K: Resource<DynamicType = ()>,
     {
-        let find = |conditions| crate::conditions::find(conditions, Type::Ready);
-        let Some(ready) = find(after) else { return };
-        if find(before).is_some_and(|before| (&before.status, &before.reason) == (&ready.status, &ready.reason)) {
-            return;
-        }
         let (kind, name, namespace) = (K::kind(&()), object.name_any(), object.namespace());
-        tracing::info!(%kind, name, namespace, ready = ready.status, reason = ready.reason, message = ready.message, "turned");
-        let event = Event {
-            type_: event_type(after),
-            reason: ready.reason.clone(),
-            note: Some(note(&ready.message)),
-            action: "Observe".to_owned(),
-            secondary: None,
-        };
-        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
-            // Events are a courtesy; the condition says the same.
-            tracing::warn!(%kind, name, %error, "cannot write an Event");
+        for (turned, type_) in turns(before, after) {
+            let Condition { type_: condition, status, reason, message, .. } = turned;
+            tracing::info!(%kind, name, namespace, condition, status, reason, message, "turned");
+            let event = Event {
+                type_,
+                reason: reason.clone(),
+                note: Some(note(message)),
+                action: "Observe".to_owned(),
+                secondary: None,
+            };
+            if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
+                // Events are a courtesy; the condition says the same.
+                tracing::warn!(%kind, name, %error, "cannot write an Event");
+            }
         }
     }
 }
 
-/// Only what needs help is a warning: a start is not.
-fn event_type(conditions: &[Condition]) -> EventType {
-    let stalled = crate::conditions::find(conditions, Type::Stalled).is_some_and(|stalled| stalled.status == "True");
-    if stalled { EventType::Warning } else { EventType::Normal }
+/// What is worth an Event. Only what needs help is a warning: a start is not, and events that are gone are.
+fn turns<'a>(before: &[Condition], after: &'a [Condition]) -> Vec<(&'a Condition, EventType)> {
+    let turned = |type_| {
+        let now = find(after, type_)?;
+        let same = find(before, type_).is_some_and(|then| (&then.status, &then.reason) == (&now.status, &now.reason));
+        (!same).then_some(now)
+    };
+    let stalled = find(after, Type::Stalled).is_some_and(|stalled| stalled.status == "True");
+    let ready = turned(Type::Ready).map(|ready| (ready, if stalled { EventType::Warning } else { EventType::Normal }));
+    let broken = turned(Type::Continuous).filter(|continuous| continuous.status == "False");
+    ready.into_iter().chain(broken.map(|broken| (broken, EventType::Warning))).collect()
 }
 
 fn note(message: &str) -> String {
@@ -133,6 +147,37 @@ fn pause(failures_before: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conditions::{Status, Verdict, conditions};
+    use crate::testing::now;
+    use audittrail_crds::condition::Reason;
+
+    fn told(before: &[Condition], verdicts: Vec<Verdict>) -> (Vec<Condition>, Vec<(String, bool)>) {
+        let after = conditions(before, verdicts, Some(1), now());
+        let warned =
+            |(turned, type_): (&Condition, EventType)| (turned.reason.clone(), matches!(type_, EventType::Warning));
+        let turned = turns(before, &after).into_iter().map(warned).collect();
+        (after, turned)
+    }
+
+    #[test]
+    fn a_log_that_does_not_go_on_is_a_warning_beside_the_turns_of_ready() {
+        let verdicts = |ready: (Status, Reason), continuous: (Status, Reason)| {
+            vec![
+                Verdict::new(Type::Ready, ready.0, ready.1, ""),
+                Verdict::new(Type::Continuous, continuous.0, continuous.1, ""),
+            ]
+        };
+        let (up, sound) = ((Status::True, Reason::Verified), (Status::True, Reason::AsExpected));
+        let rewound = (Status::False, Reason::DatabaseRewound);
+        let (first, turned) = told(&[], verdicts(up, sound));
+        assert_eq!(turned, [("Verified".to_owned(), false)]);
+        let (second, turned) = told(&first, verdicts(up, rewound));
+        assert_eq!(turned, [("DatabaseRewound".to_owned(), true)]);
+        assert_eq!(told(&second, verdicts(up, rewound)).1, []);
+        assert_eq!(told(&second, verdicts(up, sound)).1, []);
+        let down = (Status::False, Reason::CollectorNotReady);
+        assert_eq!(told(&second, verdicts(down, rewound)).1, [("CollectorNotReady".to_owned(), false)]);
+    }
 
     #[test]
     fn the_pause_doubles_up_to_a_minute() {

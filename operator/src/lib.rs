@@ -46,7 +46,8 @@ use watches::{Known, Named};
 /// Changes that come in one go (an apply of several files) make one round.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 
-/// Trails with news that forwardings have not been told yet. More make the polls wait.
+/// Trails with news that forwardings have not been told yet, and trails for which a poll asked for a round. More make
+/// the polls wait.
 const NEWS_QUEUE_LENGTH: usize = 1000;
 
 /// Runs both controllers until `stop`. `synced` is called when both kinds were read once.
@@ -59,11 +60,12 @@ pub async fn run(
     // The only thing that fails here is that somebody was first, with the same provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (news, told) = mpsc::channel(NEWS_QUEUE_LENGTH);
-    let context = Arc::new(Context::new(client.clone(), settings, news).await?);
+    let (rounds, asked) = mpsc::channel(NEWS_QUEUE_LENGTH);
+    let context = Arc::new(Context::new(client.clone(), settings, news, rounds).await?);
     let (trails, trail_writer) = reflector::store();
     let (forwardings, forwarding_writer) = reflector::store();
     let known = Known { trails, forwardings };
-    let trail_controller = trails_controller(&client, trail_writer, &known)
+    let trail_controller = trails_controller(&client, trail_writer, &known, asked)
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(trail::reconcile, trail::on_error, Arc::clone(&context));
     let forwarding_controller = forwardings_controller(&client, forwarding_writer, &known, told)
@@ -77,6 +79,7 @@ fn trails_controller(
     client: &Client,
     writer: reflector::store::Writer<AuditTrail>,
     known: &Known,
+    asked: mpsc::Receiver<Key>,
 ) -> Controller<AuditTrail> {
     let (of_secret, of_config_map, waiting) = (known.clone(), known.clone(), known.clone());
     Controller::for_stream(watches::ours(client, writer), known.trails.clone())
@@ -97,6 +100,7 @@ fn trails_controller(
         .watches_stream(watches::children::<ServiceAccount>(client), |child| Known::trail_of_child(&child))
         .watches_stream(watches::children::<Role>(client), |child| Known::trail_of_child(&child))
         .watches_stream(watches::children::<RoleBinding>(client), |child| Known::trail_of_child(&child))
+        .reconcile_on(keys(asked))
 }
 
 fn forwardings_controller(
@@ -106,7 +110,6 @@ fn forwardings_controller(
     told: mpsc::Receiver<Key>,
 ) -> Controller<AuditForwarding> {
     let (of_secret, of_config_map, of_trail, of_news) = (known.clone(), known.clone(), known.clone(), known.clone());
-    let news = futures::stream::unfold(told, async |mut told| Some((told.recv().await?, told)));
     Controller::for_stream(watches::ours(client, writer), known.forwardings.clone())
         .with_config(controller::Config::default().debounce(DEBOUNCE))
         .watches_stream(watches::anybodys::<Secret>(client), move |secret| {
@@ -119,7 +122,11 @@ fn forwardings_controller(
             let namespace = trail.metadata.namespace.unwrap_or_default();
             of_trail.forwardings_of(&ObjectRef::new(&trail.metadata.name.unwrap_or_default()).within(&namespace))
         })
-        .reconcile_on(news.flat_map(move |trail| futures::stream::iter(of_news.forwardings_of(&trail))))
+        .reconcile_on(keys(told).flat_map(move |trail| futures::stream::iter(of_news.forwardings_of(&trail))))
+}
+
+fn keys(queue: mpsc::Receiver<Key>) -> impl Stream<Item = Key> + Send {
+    futures::stream::unfold(queue, async |mut queue| Some((queue.recv().await?, queue)))
 }
 
 async fn tell_synced(known: Known, synced: impl FnOnce()) {

@@ -66,6 +66,7 @@ pub fn inputs(spec: &Value) -> Inputs {
         secrets: Secrets::default(),
         stateful_set: None,
         forwardings: Vec::new(),
+        facts: Facts::default(),
     }
 }
 
@@ -181,6 +182,7 @@ pub fn facts() -> Facts {
             running: Running { postgres: Some(pods(1, 1)), collector: pods(2, 2) },
         })),
         observation: Some(Ok(report())),
+        last_log: None,
         ready: None,
     }
 }

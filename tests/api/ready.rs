@@ -5,8 +5,10 @@
 
 mod fixture;
 
-use audittrail_crds::report::{Database, Durability, Forwarding, Log, Replica, Report, State};
+use audittrail_crds::document::KnownLog;
+use audittrail_crds::report::{Database, Durability, Forwarding, Log, Raised, Replica, Report, RetentionHeld, State};
 use audittrail_crds::{AuditForwarding, AuditTrail};
+use audittrail_tests::cluster::eventually;
 use audittrail_tests::control_plane::{OPERATOR_ACCOUNT, OPERATOR_NAMESPACE};
 use axum::extract::State as Shared;
 use axum::http::{HeaderMap, StatusCode};
@@ -24,6 +26,7 @@ use kube::Client;
 use kube::api::{Api, ListParams, PostParams};
 use serde_json::json;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 const AUDIENCE: &str = "acme-collector.ready.svc";
@@ -40,6 +43,9 @@ async fn ready_means_verified_and_ends_when_something_breaks() {
     off_is_ready_when_every_collector_has_stopped(&setup, &collector).await;
     a_broken_database_is_told(&setup, &collector).await;
     counters_move(&setup, &collector).await;
+    what_retention_cannot_delete_is_told_while_it_lasts(&setup, &collector).await;
+    a_rewound_database_is_remembered_until_the_epoch_is_raised(&setup, &collector).await;
+    another_log_under_the_same_claim_is_told(&setup, &collector).await;
     a_silent_collector_is_told(&setup, collector).await;
 }
 
@@ -61,7 +67,7 @@ async fn the_trail_is_verified(setup: &Setup, collector: &Collector) {
         report.replicas[0].generation = document.generation;
     });
     let trail = setup.trail_says("acme", "Verified").await;
-    for type_ in ["Ready", "StorageReady", "CollectorReady", "Durable"] {
+    for type_ in ["Ready", "StorageReady", "CollectorReady", "Durable", "Continuous"] {
         assert_eq!(condition(&trail, type_).status, "True", "{type_}");
     }
     for type_ in ["Reconciling", "Stalled"] {
@@ -76,7 +82,7 @@ async fn the_trail_is_verified(setup: &Setup, collector: &Collector) {
 }
 
 async fn events_tell(setup: &Setup, reason: &str) {
-    audittrail_tests::cluster::eventually(&format!("an Event tells {reason}"), SOON, || async {
+    eventually(&format!("an Event tells {reason}"), SOON, || async {
         let events = setup.api::<Event>().list(&ListParams::default()).await.map_err(|error| error.to_string())?;
         let reasons: Vec<String> = events.into_iter().filter_map(|event| event.reason).collect();
         if reasons.iter().any(|told| told == reason) { Ok(()) } else { Err(format!("{reasons:?}")) }
@@ -170,17 +176,115 @@ async fn counters_move(setup: &Setup, collector: &Collector) {
         .await;
 }
 
+async fn what_retention_cannot_delete_is_told_while_it_lasts(setup: &Setup, collector: &Collector) {
+    collector.says_of_the_log(|log| {
+        log.first_sequence = 2;
+        log.undelivered_dropped = 1;
+        log.retention_held = Some(RetentionHeld {
+            forwardings: vec!["to-source".to_owned()],
+            until: Time(Timestamp::now() + jiff::SignedDuration::from_hours(1)),
+        });
+    });
+    let held = |trail: &AuditTrail| {
+        trail
+            .status
+            .as_ref()
+            .and_then(|status| status.conditions.iter().find(|one| one.type_ == "RetentionHeld").cloned())
+    };
+    let trail = setup.becomes::<AuditTrail>("acme", "holds events", |trail| held(trail).is_some()).await;
+    assert_eq!(held(&trail).expect("a condition").reason, "ForwardingsBehind");
+    let status = trail.status.as_ref().expect("a status");
+    assert_eq!((status.oldest_sequence, status.undelivered_dropped), (Some(2), Some(1)));
+    assert_eq!(condition(&trail, "Ready").status, "True");
+    collector.says_of_the_log(|log| log.retention_held = None);
+    setup.becomes::<AuditTrail>("acme", "holds none", |trail| held(trail).is_none()).await;
+}
+
+/// Seven events in epoch 1 are remembered; the volume of an older copy, with four, comes back.
+async fn a_rewound_database_is_remembered_until_the_epoch_is_raised(setup: &Setup, collector: &Collector) {
+    assert_eq!(setup.document("acme", "is there", |_| true).await.known_log, None);
+    collector.says_of_the_log(|log| log.next_sequence = 4);
+    let told = setup.document("acme", "says what the log held", |document| document.known_log.is_some()).await;
+    assert_eq!(told.known_log, Some(KnownLog { epoch: 1, next_sequence: 7 }));
+    let trail = setup.trail_says("acme", "ConfigurationPending").await;
+    assert_eq!(continuous(&trail), ("False".to_owned(), "DatabaseRewound".to_owned()));
+    assert_eq!(trail.status.expect("a status").events, Some(7), "the memory stays");
+    // Not yet acted upon: poll after poll nothing is written again.
+    let polls = collector.polls();
+    collector.polled(polls + 3).await;
+    let document = setup.document("acme", "is there", |_| true).await;
+    assert_eq!((document.generation, document.known_log), (told.generation, told.known_log));
+
+    collector.says_of_the_log(|log| {
+        (log.epoch, log.next_sequence) = (2, 5);
+        let reason = "the operator had seen 7 events".to_owned();
+        log.raised = Some(Raised { at: Time(Timestamp::now()), first_sequence: 4, reason });
+    });
+    let over = setup.document("acme", "says no more of it", |document| document.known_log.is_none()).await;
+    assert!(over.generation > told.generation);
+    collector.applies(over.generation);
+    let trail = setup
+        .becomes::<AuditTrail>("acme", "counts in the new epoch", |trail| {
+            trail.status.as_ref().is_some_and(|status| (status.epoch, status.events) == (Some(2), Some(5)))
+        })
+        .await;
+    assert_eq!(continuous(&trail), ("False".to_owned(), "DatabaseRewound".to_owned()));
+    let message = condition(&trail, "Continuous").message;
+    assert!(message.contains("with sequence 4: the operator had seen 7 events."), "{message}");
+    assert_eq!(setup.trail_says("acme", "Verified").await.status.expect("a status").epoch, Some(2));
+    events_tell(setup, "DatabaseRewound").await;
+}
+
+async fn another_log_under_the_same_claim_is_told(setup: &Setup, collector: &Collector) {
+    collector.says_of_the_log(|log| *log = Log { id: "77aa".to_owned(), ..Log::default() });
+    let told = setup.document("acme", "says what the log held", |document| document.known_log.is_some()).await;
+    assert_eq!(told.known_log, Some(KnownLog { epoch: 2, next_sequence: 5 }));
+    setup
+        .becomes::<AuditTrail>("acme", "tells of the other log", |trail| continuous(trail).1 == "DatabaseReplaced")
+        .await;
+    collector.says_of_the_log(|log| {
+        log.epoch = 3;
+        let reason = "the operator had seen 5 events".to_owned();
+        log.raised = Some(Raised { at: Time(Timestamp::now()), first_sequence: 0, reason });
+    });
+    let over = setup.document("acme", "says no more of it", |document| document.known_log.is_none()).await;
+    collector.applies(over.generation);
+    let trail = setup.trail_says("acme", "Verified").await;
+    let message = condition(&trail, "Continuous").message;
+    assert!(message.contains("holds the log 77aa, and held the log 5f0c with 5 events before"), "{message}");
+    assert_eq!(trail.status.expect("a status").trail_id.as_deref(), Some("77aa"));
+    collector.says_of_the_log(|log| log.next_sequence = 7);
+    setup
+        .becomes::<AuditTrail>("acme", "counts seven events", |trail| {
+            trail.status.as_ref().is_some_and(|status| status.events == Some(7))
+        })
+        .await;
+}
+
+/// Status and reason of `Continuous`.
+fn continuous(trail: &AuditTrail) -> (String, String) {
+    let condition = condition(trail, "Continuous");
+    (condition.status, condition.reason)
+}
+
 async fn a_silent_collector_is_told(setup: &Setup, collector: Collector) {
     collector.stop();
     let trail = setup.trail_says("acme", "CollectorUnreachable").await;
     assert!(condition(&trail, "Ready").message.contains("Connection refused"), "{:?}", condition(&trail, "Ready"));
+    assert_eq!(continuous(&trail), ("False".to_owned(), "DatabaseReplaced".to_owned()));
     assert_eq!(trail.status.expect("a status").events, Some(7), "the last known counters stand");
     setup.forwarding_says("to-source", "TrailNotReady").await;
+    // Nobody is left who could remember: whoever starts next is to know before it takes an event.
+    assert_eq!(setup.document("acme", "is there", |_| true).await.known_log, None);
+    setup.patch_status::<Deployment>("acme-collector", json!({"readyReplicas": 0, "availableReplicas": 0})).await;
+    let told = setup.document("acme", "says what the log held", |document| document.known_log.is_some()).await;
+    assert_eq!(told.known_log, Some(KnownLog { epoch: 3, next_sequence: 7 }));
 }
 
 /// A collector that reports what the test says.
 struct Collector {
     report: Arc<Mutex<Report>>,
+    polls: Arc<AtomicUsize>,
     handle: Handle<SocketAddr>,
 }
 
@@ -190,13 +294,38 @@ impl Collector {
         let (certificate, key) = (tls.certificate.into_bytes(), tls.key.reveal().as_bytes().to_vec());
         let tls = RustlsConfig::from_pem(certificate, key).await.expect("a certificate and its key");
         let report = Arc::new(Mutex::new(first_report()));
+        let polls = Arc::new(AtomicUsize::new(0));
         let handle = Handle::new();
-        let routes =
-            Router::new().route("/v1/status", get(status)).with_state((setup.client.clone(), Arc::clone(&report)));
+        let state = (setup.client.clone(), Arc::clone(&report), Arc::clone(&polls));
+        let routes = Router::new().route("/v1/status", get(status)).with_state(state);
         listener.set_nonblocking(true).expect("a listener for the runtime");
         let server = axum_server::from_tcp_rustls(listener, tls).expect("a listener").handle(handle.clone());
         tokio::spawn(server.serve(routes.into_make_service()));
-        Self { report, handle }
+        Self { report, polls, handle }
+    }
+
+    /// Every replica has applied this generation.
+    fn applies(&self, generation: i64) {
+        self.says(|report| {
+            report.generation = generation;
+            report.replicas.iter_mut().for_each(|replica| replica.generation = generation);
+        });
+    }
+
+    fn says_of_the_log(&self, change: impl FnOnce(&mut Log)) {
+        self.says(|report| change(report.log.as_mut().expect("a log")));
+    }
+
+    /// Polls that were answered so far.
+    fn polls(&self) -> usize {
+        self.polls.load(Ordering::SeqCst)
+    }
+
+    async fn polled(&self, polls: usize) {
+        eventually(&format!("{polls} polls were answered"), SOON, || async {
+            if self.polls() >= polls { Ok(()) } else { Err(self.polls().to_string()) }
+        })
+        .await;
     }
 
     fn says(&self, change: impl FnOnce(&mut Report)) {
@@ -214,7 +343,7 @@ impl Collector {
 
 /// Answers as a collector does: only to the operator, by a token for this trail.
 async fn status(
-    Shared((client, report)): Shared<(Client, Arc<Mutex<Report>>)>,
+    Shared((client, report, polls)): Shared<(Client, Arc<Mutex<Report>>, Arc<AtomicUsize>)>,
     headers: HeaderMap,
 ) -> Result<Json<Report>, StatusCode> {
     let header = headers.get("authorization").and_then(|header| header.to_str().ok());
@@ -228,7 +357,9 @@ async fn status(
     if user != Some(format!("system:serviceaccount:{OPERATOR_NAMESPACE}:{OPERATOR_ACCOUNT}")) {
         return Err(StatusCode::UNAUTHORIZED);
     }
-    Ok(Json(report.lock().expect("no test holds it").clone()))
+    let report = report.lock().expect("no test holds it").clone();
+    polls.fetch_add(1, Ordering::SeqCst);
+    Ok(Json(report))
 }
 
 fn first_report() -> Report {

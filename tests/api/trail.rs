@@ -2,7 +2,7 @@
 
 mod fixture;
 
-use audittrail_crds::document::Access;
+use audittrail_crds::document::{Access, Catalogue, KubernetesObjects};
 use audittrail_crds::{AuditForwarding, AuditTrail};
 use audittrail_tests::cluster::{eventually, secret_value};
 use fixture::{SOON, Setup, condition, setup};
@@ -80,6 +80,75 @@ async fn the_document_says_what_the_collector_needs() {
 }
 
 #[tokio::test]
+async fn retention_catalogue_and_kubernetes_objects_reach_the_document() {
+    let Some(setup) = setup("taken").await else { return };
+    let own =
+        json!({"name": "Invoice Sent", "area": "Billing", "aliases": ["Bill Sent"], "schema": {"required": ["sum"]}});
+    let spec = json!({
+        "retention": "36h",
+        "catalogue": {"mode": "Strict", "eventTypes": [own]},
+        "ingest": {"kubernetes": {"objects": "Keep"}},
+    });
+    setup.trail("acme", spec).await;
+    let document = setup.document("acme", "is there", |_| true).await;
+    assert_eq!(document.retention_seconds, Some(129_600));
+    assert_eq!(document.ingest.kubernetes_objects, KubernetesObjects::Keep);
+    assert_eq!(
+        serde_json::to_value(&document.catalogue).expect("JSON"),
+        json!({"mode": "Strict", "eventTypes": [own]})
+    );
+    setup.patch::<AuditTrail>("acme", json!({"spec": {"retention": null, "catalogue": null}})).await;
+    let document = setup.document("acme", "keeps all", |document| document.retention_seconds.is_none()).await;
+    assert_eq!(document.catalogue, Catalogue::default());
+}
+
+#[tokio::test]
+async fn a_catalogue_that_collectors_would_refuse_never_reaches_them() {
+    let Some(setup) = setup("catalogue").await else { return };
+    let of = |types: serde_json::Value| json!({"catalogue": {"eventTypes": types}});
+    setup.trail("acme", of(json!([{"name": "Invoice Sent", "area": "Billing"}]))).await;
+    setup.trail_says("acme", "StorageNotReady").await;
+    let before = setup.document("acme", "is there", |_| true).await;
+    let twice = json!([{"name": "Invoice Sent", "area": "Billing"}, {"name": "INVOICE SENT", "area": "Billing"}]);
+    setup.patch::<AuditTrail>("acme", json!({"spec": of(twice)})).await;
+    let trail = setup.trail_says("acme", "CatalogueInvalid").await;
+    let message = condition(&trail, "Ready").message;
+    assert!(message.contains(r#"the event type "INVOICE SENT" is there twice"#), "{message}");
+    assert_eq!(condition(&trail, "Stalled").status, "True");
+    assert_eq!(setup.document("acme", "is there", |_| true).await, before);
+    let bad = json!([{"name": "Invoice Sent", "area": "Billing", "schema": {"type": "text"}}]);
+    setup.patch::<AuditTrail>("acme", json!({"spec": of(bad)})).await;
+    setup
+        .becomes::<AuditTrail>("acme", "names the schema", |trail| {
+            condition(trail, "Ready").message.contains("has a schema that cannot be used")
+        })
+        .await;
+    setup.patch::<AuditTrail>("acme", json!({"spec": {"catalogue": null}})).await;
+    setup.trail_says("acme", "StorageNotReady").await;
+    setup.document("acme", "has no own type", |document| document.catalogue.event_types.is_empty()).await;
+}
+
+#[tokio::test]
+async fn traces_are_configured_in_the_pods_and_taken_out_again() {
+    let Some(setup) = setup("traced").await else { return };
+    setup.trail("acme", json!({"collector": {"tracing": {"endpoint": "http://otel.example:4318"}}})).await;
+    let variables = |deployment: &Deployment| -> Vec<(String, String)> {
+        let container =
+            deployment.spec.as_ref().expect("a spec").template.spec.as_ref().expect("a pod").containers[0].clone();
+        container.env.into_iter().flatten().filter_map(|one| Some((one.name, one.value?))).collect()
+    };
+    let deployment = setup.appears::<Deployment>("acme-collector").await;
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), "http://otel.example:4318".to_owned());
+    assert!(variables(&deployment).contains(&endpoint), "{:?}", variables(&deployment));
+    setup.patch::<AuditTrail>("acme", json!({"spec": {"collector": {"tracing": null}}})).await;
+    setup
+        .becomes::<Deployment>("acme-collector", "has no variable of OpenTelemetry", |deployment| {
+            !variables(deployment).iter().any(|(name, _)| name.starts_with("OTEL_"))
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn a_changed_trail_changes_its_children() {
     let Some(setup) = setup("changed").await else { return };
     setup.trail("acme", json!({})).await;
@@ -124,6 +193,8 @@ async fn a_round_that_changes_nothing_writes_nothing() {
         "collector": {"resources": resources},
         "access": {"owners": [{"kind": "Group", "name": "auditors"}]},
         "ingest": {"serviceAccounts": [{"name": "app"}]},
+        "retention": "90d",
+        "catalogue": {"eventTypes": [{"name": "Invoice Sent", "area": "Billing", "schema": {"required": ["sum"]}}]},
     });
     setup.trail("acme", spec).await;
     setup.trail_says("acme", "StorageNotReady").await;

@@ -16,7 +16,8 @@ documented() { # FIELD
 }
 
 for field in audittrail.spec audittrail.spec.storage.managed audittrail.spec.storage.external audittrail.spec.collector \
-	audittrail.spec.access audittrail.spec.ingest audittrail.status auditforwarding.spec auditforwarding.spec.source.httpApi \
+	audittrail.spec.collector.tracing audittrail.spec.access audittrail.spec.ingest audittrail.spec.ingest.kubernetes audittrail.spec.catalogue \
+	audittrail.spec.catalogue.eventTypes audittrail.status auditforwarding.spec auditforwarding.spec.source.httpApi \
 	auditforwarding.spec.startFrom auditforwarding.status; do
 	documented "$field"
 done

@@ -1,13 +1,18 @@
 //! What the operator writes into the collector's container is what the collector reads.
 
+use audittrail_collector::serve::DRAIN_TIMEOUT;
 use audittrail_collector::settings::{Role, Settings};
+use audittrail_collector::telemetry::FLUSH_TIMEOUT;
+use audittrail_crds::trail::CollectorSpec;
+use audittrail_operator::names::Names;
 use audittrail_operator::settings::Settings as OperatorSettings;
-use audittrail_operator::trail::build::container::{HTTPS_PORT, collector_container};
+use audittrail_operator::trail::build::collector::TERMINATION_GRACE_SECONDS;
+use audittrail_operator::trail::build::container::{HTTPS_PORT, LEAVE_SECONDS, collector_container};
 use clap::{CommandFactory, Parser};
-use k8s_openapi::api::core::v1::EnvVar;
+use k8s_openapi::api::core::v1::{Container, EnvVar};
+use std::time::Duration;
 
-#[test]
-fn the_rendered_environment_parses_as_the_collectors_settings() {
+fn container(spec: &CollectorSpec) -> Container {
     let operator = OperatorSettings::parse_from([
         "audittrail-operator",
         "--collector-image=collector",
@@ -15,16 +20,31 @@ fn the_rendered_environment_parses_as_the_collectors_settings() {
         "--namespace=audittrail-system",
         "--service-account=audittrail-operator",
     ]);
-    let container = collector_container(&operator, "acme-collector", None);
+    let names = Names { namespace: "team".to_owned(), trail: "acme".to_owned() };
+    collector_container(&operator, &names, spec)
+}
+
+#[test]
+fn the_rendered_environment_parses_as_the_collectors_settings() {
+    let container = container(&CollectorSpec::default());
     let mut words = vec!["collector".to_owned()];
     words.extend(container.args.expect("the role"));
     words.extend(container.env.expect("an environment").iter().map(as_flag));
 
-    let Settings { role: Role::Serve(serve) } = Settings::try_parse_from(&words).expect("the collector understands it");
+    let settings = Settings::try_parse_from(&words).expect("the collector understands it");
+    let Role::Serve(serve) = settings.role else { panic!("the operator renders the collector of a workspace") };
     assert_eq!(serve.document.document_secret.as_deref(), Some("acme-collector"));
     assert_eq!(serve.namespace.as_deref(), Some("metadata.namespace"));
     assert_eq!(serve.replica(), "metadata.name");
     assert_eq!(i32::from(serve.listen.port()), HTTPS_PORT);
+}
+
+#[test]
+fn a_collector_has_the_time_to_drain_before_it_is_killed() {
+    let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).expect("a positive number"));
+    // And one more, in which it takes itself off the list of replicas.
+    let needed = seconds(LEAVE_SECONDS) + DRAIN_TIMEOUT + Duration::from_secs(1) + FLUSH_TIMEOUT;
+    assert!(needed < seconds(TERMINATION_GRACE_SECONDS), "{needed:?}");
 }
 
 /// The flag which the collector reads from this variable; a value from a field is the field's path here.

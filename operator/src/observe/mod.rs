@@ -10,7 +10,7 @@ pub use news::{News, news};
 use crate::board::{Applied, Entry, Facts};
 use crate::context::Context;
 use crate::names::{Key, Names};
-use crate::trail::status;
+use crate::trail::{continuity, status};
 use audittrail_crds::report::{Report, State};
 use client::Collector;
 use std::sync::Arc;
@@ -57,18 +57,27 @@ async fn rounds(context: &Context, trail: &Key, entry: &Entry) {
     loop {
         if let Some(applied) = entry.facts().applied {
             let observation = observe(context, &mut collector, &applied).await;
-            entry.learn(|facts| facts.observation = Some(observation));
+            entry.learn(|facts| facts.observed(observation));
             // An error was logged, and the next poll tries again.
             status::settle(context, trail, entry).await.unwrap_or_else(|error| {
                 tracing::warn!(trail = %trail, %error, "cannot write the status");
             });
             told.tell(context, trail, entry.facts()).await;
+            if round_is_needed(entry).await {
+                // Only a process that is stopping listens no more.
+                let _ = context.rounds.send(trail.clone()).await;
+            }
         }
         tokio::select! {
             () = entry.poke.notified() => {}
             () = tokio::time::sleep(pause(&entry.facts())) => {}
         }
     }
+}
+
+async fn round_is_needed(entry: &Entry) -> bool {
+    let written = entry.written.lock().await;
+    written.as_ref().is_some_and(|written| continuity::needs_a_round(&written.status, &entry.facts()))
 }
 
 async fn observe(context: &Context, collector: &mut Collector, applied: &Applied) -> Observation {

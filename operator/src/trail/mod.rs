@@ -9,10 +9,12 @@
 //! | [`apply`] | server-side, where something is lacking | writes |
 //! | [`status`] | conditions and counters | writes |
 //!
-//! Between two rounds, [`crate::observe`] polls the collector and writes the status by the same stage.
+//! Between two rounds, [`crate::observe`] polls the collector and writes the status by the same stage. Where a poll finds
+//! that the database was restored, it asks for a round ([`continuity`]).
 
 pub mod apply;
 pub mod build;
+pub mod continuity;
 pub mod delete;
 pub mod material;
 pub mod read;
@@ -111,7 +113,8 @@ async fn bring_about(trail: &AuditTrail, context: &Arc<Context>) -> Result<Actio
 /// The table of contents of a round.
 async fn children(trail: &AuditTrail, context: &Context) -> Result<Applied, Error> {
     let now = Timestamp::now();
-    let inputs = read::inputs(&context.client, &context.cluster, trail).await?;
+    let facts = context.board.facts(&ObjectRef::from_obj(trail)).unwrap_or_default();
+    let inputs = read::inputs(&context.client, &context.cluster, trail, facts).await?;
     let valid = validate::validate(&inputs)?;
     let material = material::complete(&valid, now, &mut rand::rng(), KeyPair::generate)?;
     let children = build::children(&valid, &material, &context.settings, now);

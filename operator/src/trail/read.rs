@@ -1,9 +1,10 @@
 //! Stage read: everything that decides how a trail's children look, live from the API server.
 
 use crate::api::write::{self, Error};
+use crate::board::Facts;
 use crate::forwarding;
 use crate::names::Names;
-use audittrail_crds::{AuditForwarding, AuditTrail};
+use audittrail_crds::{AuditForwarding, AuditTrail, AuditTrailStatus};
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Secret;
@@ -25,6 +26,16 @@ pub struct Inputs {
     pub stateful_set: Option<StatefulSet>,
     /// The forwardings of this trail, each with what it names.
     pub forwardings: Vec<forwarding::read::Inputs>,
+    /// What this process knows besides.
+    pub facts: Facts,
+}
+
+impl Inputs {
+    /// The trail's status as it stands at the API server. The trail itself comes from a watch, and may be older.
+    pub fn status(&self) -> AuditTrailStatus {
+        let live = self.siblings.iter().find(|one| one.uid() == self.trail.uid()).unwrap_or(&self.trail);
+        live.status.clone().unwrap_or_default()
+    }
 }
 
 /// Secrets of a trail, by role; `None` where there is none, or none is named.
@@ -45,7 +56,7 @@ pub struct Secrets {
 }
 
 /// Reads what `trail` depends on.
-pub async fn inputs(client: &Client, cluster: &str, trail: &AuditTrail) -> Result<Inputs, Error> {
+pub async fn inputs(client: &Client, cluster: &str, trail: &AuditTrail, facts: Facts) -> Result<Inputs, Error> {
     let names = Names::of(trail);
     let namespace = names.namespace.as_str();
     let (siblings, forwardings) = tokio::try_join!(list(client, namespace), forwardings(client, &names))?;
@@ -56,6 +67,7 @@ pub async fn inputs(client: &Client, cluster: &str, trail: &AuditTrail) -> Resul
         secrets: secrets(client, trail, &names).await?,
         stateful_set: write::read(&postgres, &names.postgres()).await?,
         forwardings,
+        facts,
         trail: trail.clone(),
     })
 }

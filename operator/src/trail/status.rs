@@ -49,7 +49,9 @@ fn is_due(names: &Names, written: &Written, facts: &Facts, now: Timestamp) -> bo
     let rest = |status: &AuditTrailStatus| AuditTrailStatus {
         conditions: Vec::new(),
         last_sequence: None,
+        oldest_sequence: None,
         events: None,
+        undelivered_dropped: None,
         ..status.clone()
     };
     turned(&written.status.conditions, &next.conditions)

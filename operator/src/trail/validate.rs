@@ -1,6 +1,9 @@
 //! Stage validate: what was read, as a type that later stages cannot stumble over. Pure.
 
+pub mod catalogue;
+
 use super::build::secrets::{CERTIFICATE_KEY, PASSWORD_KEY, PRIVATE_KEY_KEY, WRITE_KEY, WRITE_KEY_PREVIOUS};
+use super::continuity;
 use super::read::{Inputs, Secrets};
 use crate::forwarding;
 use crate::names::Names;
@@ -8,8 +11,8 @@ use crate::pki::{Authority, Leaf};
 use crate::secret_text::{self, Text};
 use audittrail_crds::AuditTrail;
 use audittrail_crds::condition::Reason;
-use audittrail_crds::document::{self, DOCUMENT_MAX_BYTES, Document, SECRET_KEY, Sensitive, WriteKey};
-use audittrail_crds::trail::{ExternalStorage, ManagedStorage};
+use audittrail_crds::document::{self, DOCUMENT_MAX_BYTES, Document, KnownLog, SECRET_KEY, Sensitive, WriteKey};
+use audittrail_crds::trail::{CatalogueSpec, EventTypeSpec, ExternalStorage, ManagedStorage};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ResourceRequirements, Secret};
 use kube::ResourceExt;
@@ -39,6 +42,12 @@ pub struct Valid {
     /// Entries of the forwardings that are valid, by name, without generation. The others are
     /// left out, and say so in their own status.
     pub forwardings: Vec<document::Forwarding>,
+    /// For how long events are kept, in seconds; for ever when `None`.
+    pub retention_seconds: Option<i64>,
+    /// Which types of events there are.
+    pub catalogue: document::Catalogue,
+    /// What the collectors have to know of an earlier state of the log.
+    pub known_log: Option<KnownLog>,
 }
 
 impl Valid {
@@ -97,9 +106,12 @@ pub enum Invalid {
     /// A Secret is missing, or its value cannot be used.
     #[error(transparent)]
     Secret(#[from] secret_text::Error),
+    /// The catalogue contradicts itself or the built-in one, or has a schema that cannot be used.
+    #[error("spec.catalogue: {0}")]
+    Catalogue(#[from] catalogue::Fault),
     /// The document is larger than a Secret may be.
     #[error(
-        "the configuration is {bytes} bytes, more than the {DOCUMENT_MAX_BYTES} that fit a Secret: use fewer AuditForwardings on this trail, or smaller CA bundles"
+        "the configuration is {bytes} bytes, more than the {DOCUMENT_MAX_BYTES} that fit a Secret: use fewer AuditForwardings on this trail, smaller CA bundles, or a smaller catalogue"
     )]
     ConfigurationTooLarge {
         /// Size of the document.
@@ -113,6 +125,7 @@ impl Invalid {
         match self {
             Self::WorkspaceNotUnique { .. } => Reason::WorkspaceNotUnique,
             Self::Secret(error) => error.reason(),
+            Self::Catalogue(_) => Reason::CatalogueInvalid,
             Self::ConfigurationTooLarge { .. } => Reason::ConfigurationTooLarge,
         }
     }
@@ -125,6 +138,9 @@ pub fn validate(inputs: &Inputs) -> Result<Valid, Invalid> {
     workspace_is_unique(trail, &inputs.siblings)?;
     let storage = storage(inputs)?;
     let document = inputs.secrets.document.as_ref().and_then(present_document);
+    let catalogue = document_catalogue(&trail.spec.catalogue);
+    catalogue::check(&catalogue)?;
+    let present = document.as_ref().and_then(|document| document.known_log);
     Ok(Valid {
         claim: format!("{}/{}/{}", inputs.cluster, names.namespace, names.trail),
         kept: kept(trail, &names, &inputs.secrets, &storage, document.as_ref())?,
@@ -134,6 +150,9 @@ pub fn validate(inputs: &Inputs) -> Result<Valid, Invalid> {
             .filter_map(|one| forwarding::validate::validate(one).ok())
             .map(|valid| forwarding::build::entry(&valid))
             .collect(),
+        retention_seconds: trail.spec.retention.as_deref().and_then(seconds),
+        catalogue,
+        known_log: continuity::known_log(&inputs.status(), present, &inputs.facts),
         trail: trail.clone(),
         names,
         storage,
@@ -159,6 +178,28 @@ fn workspace_is_unique(trail: &AuditTrail, siblings: &[AuditTrail]) -> Result<()
         .filter(|other| age(other) < age(trail))
         .min_by_key(|other| age(other));
     older.map_or(Ok(()), |other| Err(Invalid::WorkspaceNotUnique { other: other.name_any() }))
+}
+
+/// The catalogue as the document has it.
+pub fn document_catalogue(spec: &CatalogueSpec) -> document::Catalogue {
+    let event_type = |one: &EventTypeSpec| document::EventType {
+        name: one.name.clone(),
+        area: one.area.clone(),
+        aliases: one.aliases.clone(),
+        schema: one.schema.clone().map(serde_json::Value::Object),
+    };
+    document::Catalogue { mode: spec.mode, event_types: spec.event_types.iter().map(event_type).collect() }
+}
+
+/// Seconds of a duration like `90d` or `36h`. Admission lets nothing else through; if it ever did, nothing would be deleted.
+fn seconds(duration: &str) -> Option<i64> {
+    let (number, unit) = duration.split_at_checked(duration.len().checked_sub(1)?)?;
+    let unit_seconds = match unit {
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.parse::<i64>().ok().filter(|number| *number > 0)?.checked_mul(unit_seconds)
 }
 
 fn storage(inputs: &Inputs) -> Result<Storage, Invalid> {

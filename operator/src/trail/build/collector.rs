@@ -12,8 +12,9 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-/// Time for a request in flight, and for the forwarder to put its cursor down, in seconds.
-const TERMINATION_GRACE_SECONDS: i64 = 30;
+/// Time for leaving the Services (3 s), for requests in flight (25 s), and for what comes after them: off the list of
+/// replicas (1 s), the last spans (2 s). With a rest for a slow node.
+pub const TERMINATION_GRACE_SECONDS: i64 = 35;
 
 /// Port 443 of `<trail>-collector`.
 pub fn service(parent: &Parent) -> Service {
@@ -69,9 +70,8 @@ fn never_fewer() -> DeploymentStrategy {
 }
 
 fn pod(parent: &Parent, spec: &CollectorSpec, settings: &Settings, selector: LabelSelector) -> PodSpec {
-    let name = parent.names.collector();
     PodSpec {
-        service_account_name: Some(name.clone()),
+        service_account_name: Some(parent.names.collector()),
         security_context: Some(container::restricted_pod(container::USER_ID)),
         termination_grace_period_seconds: Some(TERMINATION_GRACE_SECONDS),
         // Names of other Services as variables would only fill the environment.
@@ -84,7 +84,7 @@ fn pod(parent: &Parent, spec: &CollectorSpec, settings: &Settings, selector: Lab
             label_selector: Some(selector),
             ..TopologySpreadConstraint::default()
         }]),
-        containers: vec![container::collector_container(settings, &name, spec.resources.as_ref())],
+        containers: vec![container::collector_container(settings, &parent.names, spec)],
         ..PodSpec::default()
     }
 }

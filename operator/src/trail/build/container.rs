@@ -1,6 +1,8 @@
 //! The collector's container, specified once: pods of the Deployment have it, and sidecars will.
 
+use crate::names::Names;
 use crate::settings::Settings;
+use audittrail_crds::trail::{CollectorSpec, Tracing};
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, Lifecycle, LifecycleHandler,
     ObjectFieldSelector, PodSecurityContext, Probe, ResourceRequirements, SeccompProfile, SecurityContext, SleepAction,
@@ -19,8 +21,11 @@ pub const HTTPS_PORT_NAME: &str = "https";
 pub const USER_ID: i64 = 65532;
 
 /// How long a collector goes on accepting after it is told to stop, in seconds: until Services no longer
-/// send it anybody. With the 25 s in which it then drains, within the 30 s that Kubernetes gives it.
-const LEAVE_SECONDS: i64 = 3;
+/// send it anybody. Part of [`super::collector::TERMINATION_GRACE_SECONDS`].
+pub const LEAVE_SECONDS: i64 = 3;
+
+/// `service.name` of the collector's traces.
+const TRACED_SERVICE: &str = "audittrail-collector";
 
 /// Environment that a collector reads in Kubernetes.
 pub mod environment {
@@ -30,28 +35,22 @@ pub mod environment {
     pub const DOCUMENT_SECRET: &str = "AUDITTRAIL_DOCUMENT_SECRET";
     /// Name of the pod: the replica's name in the status report.
     pub const POD_NAME: &str = "POD_NAME";
+    /// Base URL of the OTLP endpoint (OpenTelemetry, "OTLP Exporter Configuration"); no traces where it is not set.
+    pub const OTLP_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    /// Whose traces these are (OpenTelemetry, "General SDK Configuration").
+    pub const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
+    /// Where they come from (the same).
+    pub const RESOURCE_ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
 }
 
-/// The container that runs a collector with the configuration document in `document_secret`.
-pub fn collector_container(
-    settings: &Settings,
-    document_secret: &str,
-    resources: Option<&ResourceRequirements>,
-) -> Container {
+/// The container that runs a collector of the trail with these names.
+pub fn collector_container(settings: &Settings, names: &Names, spec: &CollectorSpec) -> Container {
     Container {
         name: "collector".to_owned(),
         image: Some(settings.collector_image.clone()),
         image_pull_policy: settings.image_pull_policy.clone(),
         args: Some(vec!["serve".to_owned()]),
-        env: Some(vec![
-            from_field(environment::NAMESPACE, "metadata.namespace"),
-            EnvVar {
-                name: environment::DOCUMENT_SECRET.to_owned(),
-                value: Some(document_secret.to_owned()),
-                ..EnvVar::default()
-            },
-            from_field(environment::POD_NAME, "metadata.name"),
-        ]),
+        env: Some(environment_of(names, spec.tracing.as_ref())),
         ports: Some(vec![ContainerPort {
             name: Some(HTTPS_PORT_NAME.to_owned()),
             container_port: HTTPS_PORT,
@@ -62,10 +61,31 @@ pub fn collector_container(
         liveness_probe: Some(probe("/livez", 10, 3)),
         readiness_probe: Some(probe("/readyz", 2, 2)),
         lifecycle: Some(Lifecycle { pre_stop: Some(sleep(LEAVE_SECONDS)), ..Lifecycle::default() }),
-        resources: Some(resources.cloned().unwrap_or_else(default_resources)),
+        resources: Some(spec.resources.clone().unwrap_or_else(default_resources)),
         security_context: Some(restricted()),
         ..Container::default()
     }
+}
+
+fn environment_of(names: &Names, tracing: Option<&Tracing>) -> Vec<EnvVar> {
+    let mut environment = vec![
+        from_field(environment::NAMESPACE, "metadata.namespace"),
+        literal(environment::DOCUMENT_SECRET, names.collector()),
+        from_field(environment::POD_NAME, "metadata.name"),
+    ];
+    if let Some(tracing) = tracing {
+        // Kubernetes puts in the variables that stand above (`$(NAME)`). All three are DNS labels, so nothing needs escaping.
+        let attributes = format!(
+            "k8s.namespace.name=$({}),k8s.pod.name=$({}),audittrail.trail={}",
+            environment::NAMESPACE,
+            environment::POD_NAME,
+            names.trail
+        );
+        environment.push(literal(environment::OTLP_ENDPOINT, tracing.endpoint.clone()));
+        environment.push(literal(environment::SERVICE_NAME, TRACED_SERVICE.to_owned()));
+        environment.push(literal(environment::RESOURCE_ATTRIBUTES, attributes));
+    }
+    environment
 }
 
 /// What Pod Security `restricted` asks of a container, and a root filesystem that cannot be written.
@@ -121,6 +141,10 @@ fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> Probe {
 
 fn sleep(seconds: i64) -> LifecycleHandler {
     LifecycleHandler { sleep: Some(SleepAction { seconds }), ..LifecycleHandler::default() }
+}
+
+fn literal(name: &str, value: String) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(value), value_from: None }
 }
 
 fn from_field(name: &str, path: &str) -> EnvVar {

@@ -3,7 +3,7 @@
 use super::super::material::Material;
 use super::super::validate::{Storage, Valid};
 use crate::names::{Names, POSTGRES_PORT, POSTGRES_USER};
-use audittrail_crds::document::{Access, Catalogue, Database, Document, Ingest, Sensitive, Tls, Trail, VERSION};
+use audittrail_crds::document::{Access, Database, Document, Ingest, Sensitive, Tls, Trail, VERSION};
 use jiff::Timestamp;
 use std::fmt::Write as _;
 
@@ -32,10 +32,13 @@ fn draft(valid: &Valid, material: &Material) -> Document {
         },
         database: database(valid, material),
         access: Access::Kubernetes { audience: names.collector_host() },
-        ingest: Ingest { write_keys: material.write_keys.clone(), ..Ingest::default() },
-        catalogue: Catalogue::default(),
-        retention_seconds: None,
-        known_log: None,
+        ingest: Ingest {
+            write_keys: material.write_keys.clone(),
+            kubernetes_objects: valid.trail.spec.ingest.kubernetes.objects,
+        },
+        catalogue: valid.catalogue.clone(),
+        retention_seconds: valid.retention_seconds,
+        known_log: valid.known_log,
         tls: Some(Tls {
             certificate: material.collector_leaf.certificate.clone(),
             key: material.collector_leaf.key.clone(),
@@ -113,7 +116,7 @@ fn without_generations(document: &Document) -> Document {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use audittrail_crds::document::{Forwarding, StartFrom};
+    use audittrail_crds::document::{Catalogue, Forwarding, StartFrom};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("a time")

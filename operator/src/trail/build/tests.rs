@@ -42,9 +42,20 @@ fn full() -> Value {
         "image": "example/postgres:18",
         "resources": {"limits": {"memory": "4Gi"}},
     });
-    spec["collector"] = json!({"replicas": 3, "resources": {"requests": {"cpu": "1"}}});
+    spec["collector"] = json!({
+        "replicas": 3,
+        "resources": {"requests": {"cpu": "1"}},
+        "tracing": {"endpoint": "http://otel.observability.svc:4318"},
+    });
     spec["access"] = json!({"owners": [{"kind": "User", "name": "ann"}, {"kind": "ServiceAccount", "name": "audit"}]});
-    spec["ingest"] = json!({"serviceAccounts": [{"name": "app"}, {"name": "app", "namespace": "other"}]});
+    spec["ingest"] = json!({
+        "serviceAccounts": [{"name": "app"}, {"name": "app", "namespace": "other"}],
+        "kubernetes": {"objects": "Keep"},
+    });
+    spec["retention"] = json!("90d");
+    let schema = json!({"required": ["sum"], "properties": {"sum": {"type": "integer"}}});
+    let own = json!({"name": "Invoice Sent", "area": "Billing", "aliases": ["Bill Sent"], "schema": schema});
+    spec["catalogue"] = json!({"mode": "Strict", "eventTypes": [own, {"name": "Door Opened", "area": "Doors"}]});
     spec
 }
 
@@ -87,6 +98,7 @@ fn a_trail_that_says_all_it_can() {
     let children = managed_children(&full());
     insta::assert_yaml_snapshot!("full_deployment", children.deployment.spec);
     insta::assert_yaml_snapshot!("full_stateful_set", without_script(children.stateful_set.expect("managed")).spec);
+    insta::assert_yaml_snapshot!("full_document", children.document);
     insta::assert_yaml_snapshot!("full_roles", (&children.roles[2..], &children.role_bindings[1..]));
 }
 

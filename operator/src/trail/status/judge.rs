@@ -5,9 +5,10 @@ use crate::conditions::{Outlook, Status, Verdict, conditions, summary};
 use crate::names::Names;
 use crate::observe::Silence;
 use crate::trail::apply::{Pods, Running};
+use crate::trail::continuity;
 use audittrail_crds::AuditTrailStatus;
 use audittrail_crds::condition::{Reason, Type};
-use audittrail_crds::report::{Database, Durability, Report};
+use audittrail_crds::report::{Database, Durability, Log, Report};
 use jiff::Timestamp;
 
 /// The status that follows `previous`, given the facts. Times are whole seconds.
@@ -15,6 +16,8 @@ pub fn judge(names: &Names, previous: &AuditTrailStatus, facts: &Facts, now: Tim
     let (ready, outlook) = ready(facts);
     let mut verdicts = summary(ready, outlook);
     verdicts.extend([storage_ready(facts), collector_ready(facts), durable(facts)]);
+    verdicts.push(log::continuous(previous, facts).unwrap_or_else(|| unknown(Type::Continuous, facts)));
+    verdicts.extend(log::retention_held(previous, facts));
     let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
     let mut status = AuditTrailStatus {
         observed_generation: facts.generation,
@@ -27,19 +30,21 @@ pub fn judge(names: &Names, previous: &AuditTrailStatus, facts: &Facts, now: Tim
     }
     // Without a report, the last known counters stand.
     if let Some(Ok(report)) = &facts.observation {
-        count(&mut status, report);
+        status.configuration_generation = report.replicas.iter().map(|replica| replica.generation).min();
+    }
+    if let Some(log) = facts.log().filter(|log| continuity::goes_on(previous, log)) {
+        count(&mut status, log);
     }
     status
 }
 
-fn count(status: &mut AuditTrailStatus, report: &Report) {
-    status.configuration_generation = report.replicas.iter().map(|replica| replica.generation).min();
-    if let Some(log) = &report.log {
-        status.trail_id = Some(log.id.clone());
-        status.epoch = Some(log.epoch);
-        status.events = Some(log.next_sequence);
-        status.last_sequence = (log.next_sequence > 0).then(|| log.next_sequence - 1);
-    }
+fn count(status: &mut AuditTrailStatus, log: &Log) {
+    status.trail_id = Some(log.id.clone());
+    status.epoch = Some(log.epoch);
+    status.events = Some(log.next_sequence);
+    status.last_sequence = (log.next_sequence > 0).then(|| log.next_sequence - 1);
+    status.oldest_sequence = (log.first_sequence < log.next_sequence).then_some(log.first_sequence);
+    status.undelivered_dropped = (log.undelivered_dropped > 0).then_some(log.undelivered_dropped);
 }
 
 /// The first thing in the way, in the order in which things depend on each other.
@@ -183,5 +188,6 @@ fn database_in_use(claim: &str) -> String {
     format!("the database holds the trail {claim} (cluster/namespace/name): give this AuditTrail a database of its own")
 }
 
+mod log;
 #[cfg(test)]
 mod tests;

@@ -76,6 +76,11 @@ fn a_database_uri_needs_its_scheme() {
 }
 
 #[test]
+fn a_database_uri_may_name_several_hosts() {
+    assert!(validate(&with_uri("postgresql://u:p@h1:5432,h2:5432/db?target_session_attrs=read-write")).is_ok());
+}
+
+#[test]
 fn a_database_uri_with_a_line_break_is_refused() {
     assert!(refusal(&with_uri("postgresql://a@b/c\n")).1.contains("a line break"));
 }
@@ -178,6 +183,56 @@ fn the_storage_class_is_that_of_the_stateful_set_once_it_is_there() {
     assert_eq!(class(None).as_deref(), Some("wished"));
     assert_eq!(class(Some(json!({"storageClassName": "taken"}))).as_deref(), Some("taken"));
     assert_eq!(class(Some(json!({}))), None);
+}
+
+fn with_retention(retention: &str) -> Option<i64> {
+    let mut spec = managed();
+    spec["retention"] = json!(retention);
+    valid(&spec).retention_seconds
+}
+
+#[test]
+fn retention_counts_hours_and_days() {
+    assert_eq!(with_retention("1h"), Some(3_600));
+    assert_eq!(with_retention("36h"), Some(129_600));
+    assert_eq!(with_retention("90d"), Some(7_776_000));
+    assert_eq!(with_retention("99999d"), Some(8_639_913_600));
+    assert_eq!(valid(&managed()).retention_seconds, None);
+}
+
+#[test]
+fn a_retention_that_admission_should_have_refused_deletes_nothing() {
+    for bad in ["", "d", "0d", "-1d", "9223372036854775807d", "90", "90D", "90 d", "ä"] {
+        assert_eq!(with_retention(bad), None, "{bad:?}");
+    }
+}
+
+#[test]
+fn a_catalogue_that_collectors_would_refuse_is_named() {
+    let mut spec = managed();
+    spec["catalogue"] = json!({"eventTypes": [{"name": "A", "area": "X", "schema": {"type": "text"}}]});
+    let (reason, message) = refusal(&inputs(&spec));
+    assert_eq!(reason, Reason::CatalogueInvalid);
+    assert!(
+        message.starts_with(r#"spec.catalogue: the event type "A" has a schema that cannot be used: "#),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_the_log_held_is_taken_from_the_live_status() {
+    let mut inputs = inputs(&managed());
+    inputs.facts = crate::testing::facts();
+    let status = audittrail_crds::AuditTrailStatus {
+        epoch: Some(1),
+        events: Some(6),
+        ..audittrail_crds::AuditTrailStatus::default()
+    };
+    inputs.trail.status = Some(status.clone());
+    assert_eq!(validate(&inputs).expect("valid").known_log, None, "the copy may be old");
+    inputs.siblings[0].status = Some(status);
+    let known = KnownLog { epoch: 1, next_sequence: 6 };
+    assert_eq!(validate(&inputs).expect("valid").known_log, Some(known), "the log has five events");
 }
 
 #[test]

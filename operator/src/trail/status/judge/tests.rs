@@ -44,6 +44,7 @@ fn all_is_well() {
             "StorageReady: True AsExpected",
             "CollectorReady: True AsExpected",
             "Durable: True AsExpected",
+            "Continuous: True AsExpected",
         ]
     );
     assert_eq!(status.observed_generation, Some(3));
@@ -72,6 +73,7 @@ fn a_problem_that_needs_help_stalls() {
             "StorageReady: Unknown SecretMissing",
             "CollectorReady: Unknown SecretMissing",
             "Durable: Unknown SecretMissing",
+            "Continuous: Unknown SecretMissing",
         ]
     );
 }
