@@ -1,0 +1,162 @@
+//! The collector under test: its release build, as a process of its own.
+
+use audittrail_crds::document::Document;
+use audittrail_tests::postgres::Postgres;
+use audittrail_tests::served::{OWNER, document};
+use sqlx::{Connection, Executor, PgConnection};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+const START_DEADLINE: Duration = Duration::from_secs(30);
+const INDEX_DEADLINE: Duration = Duration::from_mins(5);
+/// Linux counts processor time in hundredths of a second towards programs.
+const TICKS_PER_SECOND: u64 = 100;
+const POLL: Duration = Duration::from_millis(5);
+
+/// A running collector; ended when dropped.
+pub struct Collector {
+    process: Child,
+    program: PathBuf,
+    document: PathBuf,
+    address: SocketAddr,
+    database: String,
+    /// Postgres' first process.
+    postgres: u32,
+    /// From its start to its first acknowledged event, migrations included.
+    pub ready_after: Duration,
+}
+
+impl Collector {
+    /// Starts `program` on an empty database and waits until it takes events.
+    pub async fn start(program: &Path, postgres: &Postgres) -> Self {
+        let database = &postgres.create_database().await;
+        let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+        let address = socket.local_addr().expect("a bound socket has an address");
+        drop(socket);
+        let file = std::env::temp_dir().join(format!("audittrail-bench-{}.json", std::process::id()));
+        std::fs::write(&file, serde_json::to_vec(&document(database)).expect("plain data")).expect("written");
+        let begun = Instant::now();
+        let process = Command::new(program)
+            .args(["serve", "--config"])
+            .arg(&file)
+            .args(["--listen", &address.to_string(), "--replica", "bench"])
+            .env("RUST_LOG", "warn")
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} cannot be run: {error}", program.display()));
+        let mut collector = Self {
+            process,
+            program: program.to_owned(),
+            document: file,
+            address,
+            database: database.to_owned(),
+            postgres: postgres.server().pid(),
+            ready_after: Duration::ZERO,
+        };
+        collector.until_it_takes_events(begun).await;
+        collector.ready_after = begun.elapsed();
+        collector
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    async fn until_it_takes_events(&self, begun: Instant) {
+        let http = reqwest::Client::new();
+        while TcpStream::connect(self.address).is_err() || !self.is_verified(&http).await {
+            assert!(begun.elapsed() < START_DEADLINE, "the collector did not start");
+            sleep(POLL).await;
+        }
+    }
+
+    async fn is_verified(&self, http: &reqwest::Client) -> bool {
+        let request = http.get(format!("http://{}/v1/status", self.address)).bearer_auth(OWNER);
+        let Ok(answer) = request.send().await else { return false };
+        answer.text().await.is_ok_and(|text| text.contains("\"verified\""))
+    }
+
+    /// Events in the log.
+    pub async fn stored(&self) -> usize {
+        let count: i64 = self.query("SELECT next_sequence FROM head").await;
+        usize::try_from(count).expect("a count")
+    }
+
+    /// Runs statements in the collector's database.
+    pub async fn run(&self, statements: &'static str) {
+        let mut connection = PgConnection::connect(&self.database).await.expect("the server answers");
+        connection.execute(statements).await.expect("the statements are valid");
+    }
+
+    /// Waits until a query for a number gives this one.
+    pub async fn until(&self, query: &'static str, number: i64) {
+        let begun = Instant::now();
+        while self.query(query).await != number {
+            assert!(begun.elapsed() < INDEX_DEADLINE, "waited in vain: {query}");
+            sleep(POLL).await;
+        }
+    }
+
+    /// Gives the collector its document anew, with this retention.
+    pub fn retain(&self, seconds: i64) {
+        let document = Document { generation: 2, retention_seconds: Some(seconds), ..document(&self.database) };
+        let beside = self.document.with_extension("next");
+        std::fs::write(&beside, serde_json::to_vec(&document).expect("plain data")).expect("written");
+        std::fs::rename(&beside, &self.document).expect("in place");
+    }
+
+    /// Waits until no closed segment lacks its indexes.
+    pub async fn until_segments_are_indexed(&self) {
+        let waiting = "SELECT count(*) FROM segment, head WHERE end_sequence <= next_sequence AND indexed_at IS NULL";
+        self.until(waiting, 0).await;
+    }
+
+    /// Asks the collector's database for a number.
+    pub async fn query(&self, statement: &'static str) -> i64 {
+        let mut connection = PgConnection::connect(&self.database).await.expect("the server answers");
+        sqlx::query_scalar(statement).fetch_one(&mut connection).await.expect("the statement is valid")
+    }
+
+    /// Processor time that the collector and Postgres have taken so far.
+    pub fn processor_time(&self) -> (Duration, Duration) {
+        (processor_time(self.process.id()), processor_time(self.postgres) + children(self.postgres))
+    }
+
+    /// Resident memory of the process, in MiB.
+    pub fn resident_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells it");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib / 1024
+    }
+
+    /// Size of the program, in MiB.
+    pub fn program_mib(&self) -> u64 {
+        std::fs::metadata(&self.program).expect("it was run").len() / (1024 * 1024)
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        let _gone = (self.process.kill(), self.process.wait(), std::fs::remove_file(&self.document));
+    }
+}
+
+/// Of a process and of its children that have ended (proc(5), /proc/pid/stat).
+fn processor_time(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name, which may hold anything, ends with the last parenthesis; utime is the twelfth field after it.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(4);
+    let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
+}
+
+/// Of the children of a process that are there now.
+fn children(pid: u32) -> Duration {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().filter_map(|child| child.parse().ok()).map(processor_time).sum()
+}
