@@ -1,7 +1,6 @@
 //! Errors as clients see them: problem documents (RFC 9457).
 
 use crate::event::json;
-use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -234,18 +233,6 @@ impl From<sqlx::Error> for Problem {
                 tracing::warn!(%error, "the database does not answer");
                 Self::unavailable(RETRY_AFTER_SECONDS, "the database does not answer")
             }
-        }
-    }
-}
-
-/// A body that was not received.
-impl From<BytesRejection> for Problem {
-    fn from(rejection: BytesRejection) -> Self {
-        match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                Self::too_large(format!("a body may have {} bytes at most", crate::server::BODY_MAX_BYTES))
-            }
-            _ => Self::unreadable(format!("the body was not received: {}", rejection.body_text())),
         }
     }
 }

@@ -26,7 +26,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// How long requests in flight may take after the signal to stop. Kubernetes kills after 30 s.
+/// How long requests in flight may take after the signal to stop. The operator's
+/// pods are killed after 35 s, in which the hook before the signal and the last spans have to fit too.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// How long taking this replica off the list may take. If it fails, the row ages by itself.

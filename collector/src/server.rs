@@ -11,7 +11,6 @@ use crate::store::writer::Writer;
 use crate::{health, ingest, metrics, query, request, status};
 use audittrail_crds::document::Document;
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -119,7 +118,6 @@ pub fn router(app: App) -> Router {
         .route("/readyz", get(health::readyz))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE_MAX))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(request::with_id))
