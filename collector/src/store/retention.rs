@@ -4,8 +4,8 @@
 //! waits), dropped. A segment that fills so slowly that waiting for its end would keep events for much longer than asked is
 //! shortened row by row instead.
 
-use super::segment::table;
-use super::{Store, terms};
+use super::Store;
+use super::segment::{run, table};
 use audittrail_crds::document::Document;
 use audittrail_crds::report::RetentionHeld;
 use jiff::{SignedDuration, Timestamp};
@@ -170,9 +170,9 @@ async fn drop_segment(connection: &mut PgConnection, of: Oldest) -> Result<(), s
     let table = table(of.first_sequence);
     if let Some(interrupted) = attachment(connection, &table).await? {
         let how = if interrupted { "FINALIZE" } else { "CONCURRENTLY" };
-        terms::run(connection, format!("ALTER TABLE event DETACH PARTITION {table} {how}")).await?;
+        run(connection, format!("ALTER TABLE event DETACH PARTITION {table} {how}")).await?;
     }
-    terms::run(connection, format!("DROP TABLE IF EXISTS {table}")).await?;
+    run(connection, format!("DROP TABLE IF EXISTS {table}")).await?;
     sqlx::query("DELETE FROM segment WHERE first_sequence = $1").bind(of.first_sequence).execute(connection).await?;
     Ok(())
 }

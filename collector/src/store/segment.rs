@@ -89,3 +89,9 @@ async fn make(connection: &mut PgConnection, first: i64) -> Result<(), sqlx::Err
         .await?;
     Ok(())
 }
+
+/// Runs a statement whose names cannot be bound as parameters; all are of ours.
+pub(super) async fn run(connection: &mut PgConnection, statement: String) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await?;
+    Ok(())
+}

@@ -5,8 +5,8 @@
 //! several filters at once. So it is built when a segment closes, or after a minute if it fills slowly: then there
 //! is little to build, and what still arrives is too little to matter.
 
-use super::segment::table;
-use sqlx::{AssertSqlSafe, PgConnection};
+use super::segment::{run, table};
+use sqlx::PgConnection;
 
 /// The values that filters compare, in one array. Two columns may hold equal text: queries also compare the
 /// column itself. Compared byte by byte, which is what equality needs and costs least.
@@ -61,10 +61,4 @@ async fn build(connection: &mut PgConnection, table: &str) -> Result<(), sqlx::E
     )
     .await?;
     run(connection, format!("ANALYZE {table}")).await
-}
-
-/// Runs a statement whose names cannot be bound as parameters; all are of ours.
-pub(super) async fn run(connection: &mut PgConnection, statement: String) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await?;
-    Ok(())
 }
