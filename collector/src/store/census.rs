@@ -1,6 +1,7 @@
 //! How many segments the log has, for those who watch it.
 
 use super::Store;
+use super::block::BLOCK_EVENTS;
 
 /// Segments of the log by how far their life has come.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, sqlx::FromRow)]
@@ -9,9 +10,9 @@ pub struct Census {
     pub ahead: i64,
     /// Being filled.
     pub open: i64,
-    /// Full, and without all of its filter indexes yet.
+    /// Full, and not all of its blocks are written down yet.
     pub closed: i64,
-    /// With all of its filter indexes.
+    /// Full, and all of its blocks are written down.
     pub indexed: i64,
     /// On the way out.
     pub dropping: i64,
@@ -26,12 +27,16 @@ impl Store {
                     count(*) FILTER (WHERE state = 'indexed') AS indexed,
                     count(*) FILTER (WHERE state = 'dropping') AS dropping
              FROM (SELECT CASE WHEN dropping_at IS NOT NULL THEN 'dropping'
-                               WHEN indexed_at IS NOT NULL THEN 'indexed'
-                               WHEN end_sequence <= next_sequence THEN 'closed'
-                               WHEN first_sequence < next_sequence THEN 'open'
-                               ELSE 'ahead' END AS state
-                   FROM segment, head) AS counted",
+                               WHEN first_sequence >= next_sequence THEN 'ahead'
+                               WHEN end_sequence > next_sequence THEN 'open'
+                               WHEN blocks * $1 < end_sequence - first_sequence THEN 'closed'
+                               ELSE 'indexed' END AS state
+                   FROM head, segment, LATERAL (
+                       SELECT count(*) AS blocks FROM block
+                       WHERE block.first_sequence >= segment.first_sequence AND block.first_sequence < end_sequence
+                   ) AS written) AS counted",
         )
+        .bind(BLOCK_EVENTS)
         .fetch_one(&self.pool)
         .await
     }

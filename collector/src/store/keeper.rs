@@ -1,8 +1,8 @@
-//! The life of segments, beside the writers: made ahead, indexed when they close, dropped by retention. One replica
+//! The life of segments, beside the writers: made ahead, their blocks written down, dropped by retention. One replica
 //! at a time does it, on a connection of its own, and nothing of it takes a lock that readers or writers wait for.
 
 use super::segment::{self, SEGMENT_EVENTS};
-use super::{Store, terms};
+use super::{Store, block};
 use crate::database::State;
 use audittrail_crds::document::Document;
 use sqlx::{Connection, PgConnection};
@@ -49,11 +49,13 @@ async fn keep_once(store: &Store, documents: &watch::Receiver<Arc<Document>>) ->
     sqlx::raw_sql(SESSION).execute(&mut connection).await?;
     loop {
         make_ahead(&mut connection).await?;
-        note_open(&mut connection).await?;
-        terms::index_one(&mut connection).await?;
+        let more = block::build_next(&mut connection).await?;
         let document = Arc::clone(&documents.borrow());
         store.retain(&mut connection, &document).await?;
-        sleep(EVERY).await;
+        // While blocks are full faster than they are written down, there is no time to rest.
+        if !more {
+            sleep(EVERY).await;
+        }
     }
 }
 
@@ -69,16 +71,5 @@ async fn make_ahead(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         segment::ensure(&mut transaction, wanted).await?;
         transaction.commit().await?;
     }
-    Ok(())
-}
-
-/// Notes when segments got their first event.
-async fn note_open(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE segment SET opened_at = clock_timestamp() FROM head
-         WHERE opened_at IS NULL AND segment.first_sequence < head.next_sequence",
-    )
-    .execute(connection)
-    .await?;
     Ok(())
 }

@@ -1,14 +1,14 @@
 //! Events by filter and by sequence.
 //!
-//! Every read is a window of sequences, walked from one end by keyset: an offset would skip or
+//! Every read is a window of sequences, walked from one end by keyset ([`super::walk`]): an offset would skip or
 //! repeat while events arrive, and an unbounded read would have no end.
 
 use super::Store;
-use super::terms::TERMS;
+use super::term::groups;
 use crate::event::{
     Actor, ActorType, Change, Context, Event, Outcome, Resource, StoredEvent, SubmittedBy, SubmitterKind,
 };
-use crate::query::filter::{Filter, Order};
+use crate::query::filter::Filter;
 use jiff_sqlx::ToSqlx;
 use serde_json::{Map, Value};
 use sqlx::postgres::PgRow;
@@ -17,10 +17,10 @@ use sqlx::{FromRow, Postgres, QueryBuilder, Row};
 use std::ops::Range;
 use uuid::Uuid;
 
-/// What [`StoredEvent`] is read from.
-const SELECT: &str = r#"SELECT sequence, epoch, received_at, id, "timestamp", type,
+/// What [`StoredEvent`] is read from, but for the table.
+pub(super) const SELECT: &str = r#"SELECT sequence, epoch, received_at, id, "timestamp", type,
     actor_type, actor_id, actor_name, actor_email, resource_type, resource_id, resource_name,
-    outcome, submitted_by_kind, submitted_by_name, context, changes, details FROM event"#;
+    outcome, submitted_by_kind, submitted_by_name, context, changes, details FROM "#;
 
 /// The part of the log that a query can match, as it was at one moment.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -62,59 +62,58 @@ impl Store {
         Ok(Window { log_id: row.log_id, epoch: row.epoch, sequences: start..end })
     }
 
-    /// At most `limit` events of `filter` from one end of the window: from its end when the newest come
-    /// first, else from its start.
-    pub async fn events(
-        &self,
-        filter: &Filter,
-        window: &Range<i64>,
-        order: Order,
-        limit: i64,
-    ) -> Result<Vec<StoredEvent>, sqlx::Error> {
-        let mut query = QueryBuilder::new(SELECT);
-        query.push(" WHERE sequence >= ").push_bind(window.start);
-        query.push(" AND sequence < ").push_bind(window.end);
-        push_filter(&mut query, filter);
-        query.push(match order {
-            Order::Desc => " ORDER BY sequence DESC LIMIT ",
-            Order::Asc => " ORDER BY sequence LIMIT ",
-        });
-        self.unless_lost(query.push_bind(limit).build_query_as().fetch_all(&self.pool)).await
-    }
-
     /// At most `limit` events from `first_sequence` on, oldest first.
-    pub async fn events_from(&self, first_sequence: i64, limit: i64) -> Result<Vec<StoredEvent>, sqlx::Error> {
-        self.events(&Filter::default(), &(first_sequence..i64::MAX), Order::Asc, limit).await
+    pub async fn events_from(&self, first_sequence: i64, limit: usize) -> Result<Vec<StoredEvent>, sqlx::Error> {
+        let mut query = QueryBuilder::new(SELECT);
+        query.push("event WHERE sequence >= ").push_bind(first_sequence).push(" ORDER BY sequence LIMIT ");
+        query.push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        self.unless_lost(query.build_query_as().fetch_all(&self.pool)).await
     }
 }
 
-/// OR within a parameter, AND across them.
-fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
-    push_any(query, "type", &filter.types);
-    push_any(query, "actor_id", &filter.actors);
-    push_any(query, "actor_type", &names(&filter.actor_types, ActorType::as_str));
-    push_any(query, "resource_id", &filter.resources);
-    push_any(query, "resource_type", &filter.resource_types);
-    push_any(query, "outcome", &names(&filter.outcomes, Outcome::as_str));
-    push_any(query, "submitted_by_name", &filter.submitted_by);
+/// OR within a group, AND across them.
+pub(super) fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
+    for group in groups(filter) {
+        query.push(" AND ").push(group.field.column()).push(" = ANY(").push_bind(group.values).push(")");
+    }
     if let Some(from) = filter.from {
         query.push(r#" AND "timestamp" >= "#).push_bind(from.to_sqlx());
     }
     if let Some(to) = filter.to {
         query.push(r#" AND "timestamp" < "#).push_bind(to.to_sqlx());
     }
+    push_words(query, filter.words.as_slice());
 }
 
-/// The column decides. The filter index of a segment (`terms.rs`) is asked for the same values in any column.
-fn push_any(query: &mut QueryBuilder<Postgres>, column: &'static str, values: &[String]) {
-    if !values.is_empty() {
-        query.push(" AND ").push(column).push(" = ANY(").push_bind(values.to_vec()).push(")");
-        query.push(" AND ").push(TERMS).push(" && ").push_bind(values.to_vec());
+/// The same texts as in `query/words.rs`. ASCII words need no more than ASCII's letters in lower case, which costs less.
+fn push_words(query: &mut QueryBuilder<Postgres>, words: &[String]) {
+    if words.is_empty() {
+        return;
     }
+    let collation = if words.iter().all(|word| word.is_ascii()) { r#" COLLATE "C""# } else { "" };
+    query.push(" AND lower(concat_ws(E'\\n', id, type, actor_id, actor_name, actor_email, resource_id, resource_name, submitted_by_name, changes, details)");
+    query
+        .push(collation)
+        .push(") LIKE ALL (")
+        .push_bind(words.iter().map(|word| pattern(word)).collect::<Vec<_>>())
+        .push(")");
 }
 
-fn names<T: Copy>(values: &[T], name: fn(T) -> &'static str) -> Vec<String> {
-    values.iter().map(|value| name(*value).to_owned()).collect()
+/// A pattern of `LIKE` that a text meets if this word occurs in it.
+fn pattern(word: &str) -> String {
+    format!("%{}%", escaped(word))
+}
+
+/// A part of a pattern of `LIKE` in which every character stands for itself.
+pub(in crate::store) fn escaped(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len());
+    for character in text.chars() {
+        if ['\\', '%', '_'].contains(&character) {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern
 }
 
 impl FromRow<'_, PgRow> for StoredEvent {

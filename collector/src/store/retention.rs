@@ -4,8 +4,8 @@
 //! waits), dropped. A segment that fills so slowly that waiting for its end would keep events for much longer than asked is
 //! shortened row by row instead.
 
-use super::Store;
 use super::segment::{run, table};
+use super::{Store, block};
 use audittrail_crds::document::Document;
 use audittrail_crds::report::RetentionHeld;
 use jiff::{SignedDuration, Timestamp};
@@ -167,6 +167,7 @@ async fn drop_segment(connection: &mut PgConnection, of: Oldest) -> Result<(), s
         remove_ids(connection, first, first + CHUNK_SEQUENCES).await?;
         first += CHUNK_SEQUENCES;
     }
+    block::remove(connection, of.first_sequence..of.end_sequence).await?;
     let table = table(of.first_sequence);
     if let Some(interrupted) = attachment(connection, &table).await? {
         let how = if interrupted { "FINALIZE" } else { "CONCURRENTLY" };
@@ -206,6 +207,8 @@ async fn shorten(connection: &mut PgConnection, first: i64, end: i64, enabled: &
         .bind(end)
         .execute(&mut *transaction)
         .await?;
+    // The block that is cut in the middle is written down again.
+    block::remove(&mut transaction, block::block_of(first)..end).await?;
     transaction.commit().await?;
     Ok(())
 }

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, PgConnection};
 use std::ops::Range;
 
-/// Events a segment holds. The open one has no filter index while it fills fast, so this bounds what a filter has to
-/// read without one; a trail of a hundred million events has four hundred segments.
+/// Events a segment holds: some whole blocks ([`super::block`]). Retention drops this many at once; a trail of a hundred million
+/// events has four hundred segments.
 pub const SEGMENT_EVENTS: i64 = 250_000;
 
 /// Key of the advisory lock under which segments are made: "segment" in ASCII.

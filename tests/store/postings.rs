@@ -1,0 +1,158 @@
+//! Blocks and their postings on a real Postgres: what they answer is what a plain query over the events answers, whatever was
+//! asked, and they come and go with the events.
+
+use audittrail_tests::filled::{EVENTS, fill, until_written_down};
+use audittrail_tests::postgres::Postgres;
+use audittrail_tests::served::{Served, document};
+use serde_json::{Value, json};
+use sqlx::postgres::PgPool;
+use sqlx::{AssertSqlSafe, Row};
+
+/// A collector on a log with two whole blocks and a part.
+async fn filled() -> (Served, PgPool, String) {
+    let uri = Postgres::shared().create_database().await;
+    let served = Served::start(&document(&uri)).await;
+    let pool = PgPool::connect(&uri).await.expect("the server answers");
+    fill(&served, &pool).await;
+    (served, pool, uri)
+}
+
+/// Sequences of all pages, with views left out that looking itself has recorded.
+async fn walked(served: &Served, query: &str, order: &str, limit: usize) -> Vec<i64> {
+    let mut all = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = served.page(&format!("/v1/events?{query}&order={order}&limit={limit}{cursor}")).await;
+        let events = page["events"].as_array().expect("a list");
+        all.extend(events.iter().map(|event| event["sequence"].as_i64().expect("a number")).filter(|s| *s < EVENTS));
+        let Some(next) = page["nextCursor"].as_str() else { return all };
+        cursor = format!("&cursor={next}");
+    }
+}
+
+async fn expected(pool: &PgPool, condition: &str, order: &str) -> Vec<i64> {
+    let statement =
+        format!("SELECT sequence FROM event WHERE sequence < {EVENTS} AND ({condition}) ORDER BY sequence {order}");
+    let rows = sqlx::query(AssertSqlSafe(statement)).fetch_all(pool).await.expect("a valid condition");
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_filter_finds_what_a_plain_query_finds() {
+    let (served, pool, _) = filled().await;
+    for (query, condition) in [
+        ("actor=rare", "actor_id = 'rare'"),
+        ("actor=rare&actor=nobody&type=Type%201", "actor_id = 'rare' AND type = 'Type 1'"),
+        ("actor=nobody", "false"),
+        ("type=Type%200&outcome=denied", "type = 'Type 0' AND outcome = 'denied'"),
+        ("area=Warehouses&actor=usr_7", "type = 'Warehouse Disabled' AND actor_id = 'usr_7'"),
+        ("area=Sources", "false"),
+        ("resource=res_49&resource=res_50&resource=res_100", "resource_id IN ('res_49', 'res_50', 'res_100')"),
+        ("resource=res_60&resourceType=warehouse", "resource_id = 'res_60' AND resource_type = 'warehouse'"),
+        ("resource=res_60&actorType=accessToken", "resource_id = 'res_60' AND actor_type = 'accessToken'"),
+        ("submittedBy=other", "false"),
+        // Within a zone, across zones and blocks, and late events.
+        (
+            "from=2026-03-01T13:53:20Z&to=2026-03-01T13:53:25Z",
+            "\"timestamp\" >= '2026-03-01T13:53:20Z' AND \"timestamp\" < '2026-03-01T13:53:25Z'",
+        ),
+        (
+            "from=2026-03-01T13:50:00Z&to=2026-03-01T13:57:00Z",
+            "\"timestamp\" >= '2026-03-01T13:50:00Z' AND \"timestamp\" < '2026-03-01T13:57:00Z'",
+        ),
+        ("to=2026-03-01T00:00:00Z", "\"timestamp\" < '2026-03-01T00:00:00Z'"),
+        ("from=2026-03-02T09:00:00Z", "\"timestamp\" >= '2026-03-02T09:00:00Z'"),
+        (
+            "actor=usr_17&from=2026-03-01T10:00:00Z&to=2026-03-01T15:00:00Z",
+            "actor_id = 'usr_17' AND \"timestamp\" >= '2026-03-01T10:00:00Z' AND \"timestamp\" < '2026-03-01T15:00:00Z'",
+        ),
+        ("q=needle", "details::text ILIKE '%needle%'"),
+        (
+            "q=SEVENTEEN%20type&resource=res_99",
+            "actor_email = 'seventeen@example.com' AND type LIKE 'Type%' AND resource_id = 'res_99'",
+        ),
+        ("q=rare%20bird", "actor_id = 'rare'"),
+        ("q=100%25", "false"),
+    ] {
+        for order in ["desc", "asc"] {
+            assert_eq!(
+                walked(&served, query, order, 1000).await,
+                expected(&pool, condition, order).await,
+                "{query} {order}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_pages_neither_skip_nor_repeat_across_blocks() {
+    let (served, pool, _) = filled().await;
+    for order in ["desc", "asc"] {
+        let found = walked(&served, "actor=usr_42&type=Type%202", order, 7).await;
+        assert_eq!(found, expected(&pool, "actor_id = 'usr_42' AND type = 'Type 2'", order).await);
+    }
+}
+
+/// A page must not depend on how far the keeper is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_is_not_written_down_is_read_event_by_event() {
+    let (served, pool, _) = filled().await;
+    let before = walked(&served, "type=Type%203&actor=usr_3", "desc", 1000).await;
+    // Both at once: else the keeper would write it down in between.
+    sqlx::query("UPDATE posting SET value = 'hidden' WHERE first_sequence = 0").execute(&pool).await.expect("hidden");
+    let hidden = walked(&served, "type=Type%203&actor=usr_3", "desc", 1000).await;
+    assert!(hidden.len() < before.len(), "postings are not what is read");
+    sqlx::raw_sql("DELETE FROM posting WHERE first_sequence = 0; DELETE FROM block WHERE first_sequence = 0")
+        .execute(&pool)
+        .await
+        .expect("forgotten");
+    assert_eq!(walked(&served, "type=Type%203&actor=usr_3", "desc", 1000).await, before);
+    until_written_down(&served, &pool).await;
+    assert_eq!(walked(&served, "type=Type%203&actor=usr_3", "desc", 1000).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postings_say_who_an_actor_is_and_how_often() {
+    let (_served, pool, _) = filled().await;
+    let row = sqlx::query(
+        "SELECT kind, name, email, sum(count)::bigint FROM posting WHERE value = 'usr_17' GROUP BY 1, 2, 3",
+    )
+    .fetch_one(&pool)
+    .await
+    .expect("one row");
+    let counted: i64 = sqlx::query_scalar("SELECT count(*) FROM event WHERE actor_id = 'usr_17' AND sequence < 100000")
+        .fetch_one(&pool)
+        .await
+        .expect("a number");
+    assert_eq!(
+        (row.get::<&str, _>(0), row.get::<&str, _>(1), row.get::<&str, _>(2), row.get::<i64, _>(3)),
+        ("user", "Person 17", "seventeen@example.com", counted)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_removes_postings_with_their_events() {
+    let (served, pool, uri) = filled().await;
+    let mut document = document(&uri);
+    document.generation = 2;
+    // The log's one segment is open, so that it is shortened: all that is older than its 60,000th event goes.
+    sqlx::query("UPDATE event SET received_at = now() - CASE WHEN sequence < 60000 THEN interval '3 days' ELSE interval '0' END")
+        .execute(&pool)
+        .await
+        .expect("aged");
+    document.retention_seconds = Some(3600);
+    served.apply(&document);
+    let gone = || async {
+        let oldest: i64 =
+            sqlx::query_scalar("SELECT min(sequence) FROM event").fetch_one(&pool).await.expect("a number");
+        let postings: i64 = sqlx::query_scalar("SELECT coalesce(sum(count), 0)::bigint FROM posting WHERE field = 1")
+            .fetch_one(&pool)
+            .await
+            .expect("a number");
+        // What is left of the second block is written down again.
+        oldest == 60_000 && postings == 40_000
+    };
+    served.until("postings are of what is left", gone).await;
+    assert_eq!(walked(&served, "actor=rare", "desc", 1000).await, [111_111, 77_777]);
+    assert_eq!(json!(walked(&served, "type=Type%200&outcome=denied", "asc", 1000).await), Value::from(vec![70_000]));
+}
