@@ -145,6 +145,29 @@ impl Catalogue {
             .map_or_else(Vec::new, |schema| schema.faults(details))
     }
 
+    /// Names of the types of an area, whose case makes no difference. None: there is no such area.
+    pub fn types_of(&self, area: &str) -> impl Iterator<Item = &str> {
+        let area = area.to_lowercase();
+        self.types.iter().filter(move |of| of.area.to_lowercase() == area).map(|of| of.name.as_str())
+    }
+
+    /// Every type with its area, those of an area together, areas in the order in which they first come.
+    pub fn by_area(&self) -> Vec<(&str, Vec<&str>)> {
+        let mut areas: Vec<(&str, Vec<&str>)> = Vec::new();
+        for one in &self.types {
+            match areas.iter_mut().find(|(area, _)| area.to_lowercase() == one.area.to_lowercase()) {
+                Some((_, names)) => names.push(&one.name),
+                None => areas.push((&one.area, vec![&one.name])),
+            }
+        }
+        areas
+    }
+
+    /// The areas, in the order in which they first come.
+    pub fn areas(&self) -> Vec<&str> {
+        self.by_area().into_iter().map(|(area, _)| area).collect()
+    }
+
     fn find(&self, name: &str) -> Option<&Type> {
         self.places.get(&name.to_lowercase()).map(|place| &self.types[*place])
     }

@@ -1,8 +1,9 @@
-//! What a query asks for. One type for list and CSV, and later for tail, counts and forwarding.
+//! What a query asks for. One type for list, exports, tail, counts, and later for forwarding.
 
 use super::parameters::Parameters;
+use super::words::Words;
 use crate::catalogue::Catalogue;
-use crate::event::{ActorType, Outcome};
+use crate::event::{ActorType, Outcome, StoredEvent};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -11,6 +12,11 @@ use serde::Serialize;
 pub struct Filter {
     /// `type`: names of events.
     pub types: Vec<String>,
+    /// `area`: product areas of the catalogue.
+    pub areas: Vec<String>,
+    /// Names of the events of `areas`: [`Filter::spell`] asks the catalogue for them.
+    #[serde(skip)]
+    pub area_types: Vec<String>,
     /// `actor`: identities of actors.
     pub actors: Vec<String>,
     /// `actorType`: kinds of actors.
@@ -27,6 +33,8 @@ pub struct Filter {
     pub from: Option<Timestamp>,
     /// `to`: happened before this moment.
     pub to: Option<Timestamp>,
+    /// `q`: words that all occur in the event.
+    pub words: Words,
 }
 
 /// Which end of the log comes first.
@@ -40,10 +48,12 @@ pub enum Order {
 }
 
 impl Filter {
-    /// Takes what belongs to the filter out of the parameters.
-    pub fn take(parameters: &mut Parameters) -> Self {
+    /// Takes what belongs to the filter out of the parameters. An area must be one of the catalogue's.
+    pub fn take(parameters: &mut Parameters, catalogue: &Catalogue) -> Self {
         let filter = Self {
             types: parameters.texts("type"),
+            areas: areas(parameters, catalogue),
+            area_types: Vec::new(),
             actors: parameters.texts("actor"),
             actor_types: parameters.named("actorType", ActorType::parse, ActorType::NAMES),
             resources: parameters.texts("resource"),
@@ -52,6 +62,7 @@ impl Filter {
             submitted_by: parameters.texts("submittedBy"),
             from: parameters.moment("from"),
             to: parameters.moment("to"),
+            words: Words::take(parameters),
         };
         if filter.from.zip(filter.to).is_some_and(|(from, to)| from >= to) {
             parameters.refuse("to", "must be later than from");
@@ -59,16 +70,61 @@ impl Filter {
         filter
     }
 
-    /// Asks for types in the catalogue's spelling too. As given they stay: events may be older than the catalogue.
+    /// Asks for types in the catalogue's spelling too, and for those of the areas. As given they stay: events may be older
+    /// than the catalogue.
     pub fn spell(&mut self, catalogue: &Catalogue) {
+        self.area_types = self.areas.iter().flat_map(|area| catalogue.types_of(area)).map(str::to_owned).collect();
         let spelt: Vec<String> = self.types.iter().filter_map(|given| catalogue.spelling(given).ok()).collect();
         self.types.extend(spelt);
         self.types.sort_unstable();
         self.types.dedup();
     }
+
+    /// Whether it asks for everything.
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether it asks for this event. The database decides in the same way (`store/read.rs`).
+    pub fn matches(&self, stored: &StoredEvent) -> bool {
+        let event = &stored.event;
+        let (actor, resource) = (event.actor.as_ref(), event.resource.as_ref());
+        any(&self.types, Some(&event.r#type))
+            && any(&self.area_types, Some(&event.r#type))
+            && any(&self.actors, actor.map(|actor| &actor.id))
+            && any(&self.actor_types, actor.map(|actor| &actor.r#type))
+            && any(&self.resources, resource.map(|resource| &resource.id))
+            && any(&self.resource_types, resource.map(|resource| &resource.r#type))
+            && any(&self.outcomes, event.outcome.as_ref())
+            && any(&self.submitted_by, Some(&stored.submitted_by.name))
+            && self.from.is_none_or(|from| from <= stored.timestamp)
+            && self.to.is_none_or(|to| stored.timestamp < to)
+            && self.words.occur_in(stored)
+    }
+}
+
+/// Whether a value is one of those asked for; nothing asked is everything.
+fn any<T: PartialEq>(asked: &[T], value: Option<&T>) -> bool {
+    asked.is_empty() || value.is_some_and(|value| asked.contains(value))
+}
+
+fn areas(parameters: &mut Parameters, catalogue: &Catalogue) -> Vec<String> {
+    let asked = parameters.texts("area");
+    if asked.iter().any(|area| catalogue.types_of(area).next().is_none()) {
+        parameters.refuse("area", format!("must be one of {}", catalogue.areas().join(", ")));
+    }
+    asked
 }
 
 impl Order {
+    /// Its name in `order`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Desc => "desc",
+            Self::Asc => "asc",
+        }
+    }
+
     /// Takes `order` out of the parameters.
     pub fn take(parameters: &mut Parameters) -> Self {
         let parse = |name: &str| match name {
@@ -83,12 +139,14 @@ impl Order {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Resource;
     use crate::problem::Problem;
+    use crate::query::tests::stored;
 
     fn parse(query: &[(&str, &str)]) -> Result<(Filter, Order), Problem> {
         let mut parameters =
             Parameters::new(query.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect());
-        let filter = Filter::take(&mut parameters);
+        let filter = Filter::take(&mut parameters, &Catalogue::default());
         let order = Order::take(&mut parameters);
         parameters.finish().map(|()| (filter, order))
     }
@@ -106,6 +164,7 @@ mod tests {
     fn every_parameter_has_its_field() {
         let (filter, order) = parse(&[
             ("type", "Warehouse Disabled"),
+            ("area", "warehouses"),
             ("actor", "usr_1"),
             ("actorType", "user"),
             ("resource", "wh_1"),
@@ -114,6 +173,7 @@ mod tests {
             ("submittedBy", "team-a/app"),
             ("from", "2026-03-02T09:00:00+02:00"),
             ("to", "2026-03-03T00:00:00Z"),
+            ("q", "jane  Main"),
             ("order", "asc"),
         ])
         .expect("valid");
@@ -121,6 +181,8 @@ mod tests {
             filter,
             Filter {
                 types: vec!["Warehouse Disabled".to_owned()],
+                areas: vec!["warehouses".to_owned()],
+                area_types: Vec::new(),
                 actors: vec!["usr_1".to_owned()],
                 actor_types: vec![ActorType::User],
                 resources: vec!["wh_1".to_owned()],
@@ -129,6 +191,7 @@ mod tests {
                 submitted_by: vec!["team-a/app".to_owned()],
                 from: Some("2026-03-02T07:00:00Z".parse().expect("valid")),
                 to: Some("2026-03-03T00:00:00Z".parse().expect("valid")),
+                words: Words::of("jane main"),
             }
         );
         assert_eq!(order, Order::Asc);
@@ -147,6 +210,51 @@ mod tests {
         let (mut filter, _) = parse(&[("type", "space DELETED"), ("type", "Unheard Of")]).expect("valid");
         filter.spell(&Catalogue::default());
         assert_eq!(filter.types, ["Space Deleted", "Unheard Of", "space DELETED"]);
+    }
+
+    #[test]
+    fn an_area_asks_for_its_types_and_an_unknown_one_is_told_the_known_ones() {
+        let (mut filter, _) = parse(&[("area", "computed TRAITS")]).expect("valid");
+        filter.spell(&Catalogue::default());
+        assert_eq!(filter.area_types.len(), 6);
+        assert!(filter.area_types.contains(&"Computed Trait Created".to_owned()));
+        let refusal = refusal(&[("area", "Warehouses"), ("area", "Nowhere")]);
+        assert!(refusal.starts_with("area must be one of Sources, Functions, Warehouses, "), "{refusal}");
+    }
+
+    #[test]
+    fn every_field_decides_whether_an_event_matches() {
+        let mut stored = stored(7);
+        stored.event.resource = Some(Resource { r#type: "warehouse".to_owned(), id: "wh_1".to_owned(), name: None });
+        stored.event.outcome = Some(Outcome::Success);
+        let matches = |query: &[(&str, &str)]| {
+            let (mut filter, _) = parse(query).expect("valid");
+            filter.spell(&Catalogue::default());
+            filter.matches(&stored)
+        };
+        assert!(matches(&[]));
+        for (name, right, wrong) in [
+            ("type", "warehouse disabled", "Warehouse Enabled"),
+            ("area", "Warehouses", "Sources"),
+            ("actor", "usr_1", "usr_2"),
+            ("actorType", "user", "system"),
+            ("resource", "wh_1", "wh_2"),
+            ("resourceType", "warehouse", "source"),
+            ("outcome", "success", "denied"),
+            ("submittedBy", "acme-write-key/writeKey", "other"),
+            ("from", "2026-03-02T09:14:05Z", "2026-03-02T09:14:05.000001Z"),
+            ("to", "2026-03-02T09:14:05.000001Z", "2026-03-02T09:14:05Z"),
+            ("q", "EVT_7", "evt_8"),
+        ] {
+            assert!(matches(&[(name, right)]), "{name}={right}");
+            assert!(!matches(&[(name, wrong)]), "{name}={wrong}");
+        }
+        assert!(matches(&[("actor", "usr_2"), ("actor", "usr_1")]));
+        stored.event.actor = None;
+        assert!(!{
+            let (filter, _) = parse(&[("actor", "usr_1")]).expect("valid");
+            filter.matches(&stored)
+        });
     }
 
     #[test]

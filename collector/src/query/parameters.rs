@@ -13,7 +13,7 @@ pub const VALUES_MAX: usize = 100;
 pub const VALUE_MAX_BYTES: usize = 4 * IDENTITY_MAX_CHARS;
 
 /// Earliest and latest moment that RFC 3339 can write, and Postgres can compare.
-const MOMENTS: RangeInclusive<Timestamp> = Timestamp::constant(-62_135_596_800, 0)..=Timestamp::MAX;
+pub const MOMENTS: RangeInclusive<Timestamp> = Timestamp::constant(-62_135_596_800, 0)..=Timestamp::MAX;
 
 /// Parameters not yet taken, and what was wrong with those that were.
 #[derive(Debug)]
@@ -110,7 +110,8 @@ impl Parameters {
         let unknown = std::mem::take(&mut self.pairs);
         for (name, _) in unknown {
             let name: String = name.chars().take(VALUE_MAX_BYTES).collect();
-            self.errors.push(FieldError::of(name, format!("is unknown here: known are {}", self.known.join(", "))));
+            let known = if self.known.is_empty() { "none".to_owned() } else { self.known.join(", ") };
+            self.errors.push(FieldError::of(name, format!("is unknown here: known are {known}")));
         }
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
     }
