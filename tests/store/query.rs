@@ -1,9 +1,9 @@
-//! Asking a collector over HTTP, on a real Postgres: filters, pages, CSV, status, and what it says
+//! Asking a collector over HTTP, on a real Postgres: filters, pages, status, and what it says
 //! when something is wrong.
 
 use audittrail_tests::postgres::Postgres;
 use audittrail_tests::served::{DEADLINE, OWNER, Served, WRITE_KEY, body, certificate, document};
-use reqwest::header::{ALLOW, CONTENT_DISPOSITION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -30,24 +30,24 @@ fn ids(page: &Value) -> Vec<&str> {
 async fn pages_neither_skip_nor_repeat_while_events_arrive() {
     let served = served().await;
     served.add(numbered(0..250)).await;
-    for (order, expected) in [("desc", (0..250).rev().collect::<Vec<i64>>()), ("asc", (0..250).collect())] {
-        let first = served.page("/v1/events?limit=1").await;
-        let newest = sequences(&first)[0];
+    let mut written: Vec<String> = (0..250).map(|number: i64| number.to_string()).collect();
+    for order in ["desc", "asc"] {
+        let mut expected = written.clone();
+        if order == "desc" {
+            expected.reverse();
+        }
         let mut seen = Vec::new();
         let mut cursor = String::new();
         loop {
             let page = served.page(&format!("/v1/events?type=Counted&limit=37&order={order}{cursor}")).await;
-            seen.extend(sequences(&page));
+            seen.extend(ids(&page).into_iter().map(str::to_owned));
             // Arrives between two pages.
-            served.add(vec![json!({"type": "Counted", "details": {"order": order}})]).await;
+            let next = written.len();
+            served.add(vec![json!({"id": next.to_string(), "type": "Counted"})]).await;
+            written.push(next.to_string());
             let Some(next) = page["nextCursor"].as_str() else { break };
             cursor = format!("&cursor={next}");
         }
-        let later: Vec<i64> = (250..=newest).collect();
-        let expected: Vec<i64> = match order {
-            "desc" => later.into_iter().rev().chain(expected).collect(),
-            _ => expected.into_iter().chain(later).collect(),
-        };
         assert_eq!(seen, expected, "{order}");
     }
 }
@@ -59,7 +59,8 @@ async fn the_last_page_has_no_cursor() {
     let full = served.page("/v1/events?limit=10").await;
     assert_eq!(sequences(&full).len(), 10);
     assert_eq!(full["nextCursor"], Value::Null);
-    assert!(served.page("/v1/events?limit=9").await["nextCursor"].is_string());
+    assert!(served.page("/v1/events?type=Counted&limit=10").await["nextCursor"].is_null());
+    assert!(served.page("/v1/events?type=Counted&limit=9").await["nextCursor"].is_string());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,29 +108,30 @@ async fn every_filter_finds_its_events() {
     };
     served
         .add(vec![
-            event("a", "Created", ("user", "jane"), ("warehouse", "w1"), "success", "08"),
+            event("a", "Created", ("user", "ann"), ("warehouse", "w1"), "success", "08"),
             event("b", "Deleted", ("user", "joe"), ("warehouse", "w2"), "denied", "09"),
             event("c", "Deleted", ("system", "cron"), ("source", "s1"), "success", "10"),
         ])
         .await;
+    // Each question is an event itself, of the collector and of now: some have to leave those out.
     for (query, expected) in [
         ("type=Deleted", vec!["c", "b"]),
         ("type=deleted", vec![]),
         ("type=Deleted&type=Created", vec!["c", "b", "a"]),
         ("type=Deleted&actor=joe", vec!["b"]),
         ("type=Created&actor=joe", vec![]),
-        ("actor=jane&actor=cron", vec!["c", "a"]),
+        ("actor=ann&actor=cron", vec!["c", "a"]),
         ("actorType=user", vec!["b", "a"]),
         ("resource=s1", vec!["c"]),
         ("resourceType=warehouse", vec!["b", "a"]),
         ("outcome=denied", vec!["b"]),
         ("submittedBy=acme%2FwriteKey", vec!["c", "b", "a"]),
         ("submittedBy=other", vec![]),
-        ("from=2026-03-02T09:00:00Z", vec!["c", "b"]),
+        ("from=2026-03-02T09:00:00Z&submittedBy=acme%2FwriteKey", vec!["c", "b"]),
         ("to=2026-03-02T09:00:00Z", vec!["a"]),
         ("from=2026-03-02T11:00:00%2B02:00&to=2026-03-02T10:00:00Z", vec!["b"]),
-        ("from=2027-01-01T00:00:00Z", vec![]),
-        ("order=asc", vec!["a", "b", "c"]),
+        ("from=9000-01-01T00:00:00Z", vec![]),
+        ("order=asc&submittedBy=acme%2FwriteKey", vec!["a", "b", "c"]),
     ] {
         assert_eq!(ids(&served.page(&format!("/v1/events?{query}")).await), expected, "{query}");
     }
@@ -156,69 +158,6 @@ async fn a_cursor_that_does_not_belong_here_is_refused_with_the_reason() {
         assert!(problem["errors"][0]["rule"].as_str().expect("a rule").contains(reason), "{problem}");
     }
     served.page(&format!("/v1/events?limit=2&cursor={own}")).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn csv_has_what_the_list_has_in_chunks_without_end() {
-    let served = served().await;
-    served.add(numbered(0..2_500)).await;
-    served.add(vec![json!({"id": "=1+1", "type": "Odd, \"quoted\"", "details": {"a": 1}})]).await;
-    for (order, first) in [("desc", 2_500), ("asc", 0)] {
-        let answer = served.get(&format!("/v1/events.csv?order={order}")).send().await.expect("answered");
-        assert_eq!(answer.headers()[CONTENT_TYPE], "text/csv; charset=utf-8");
-        let disposition = answer.headers()[CONTENT_DISPOSITION].to_str().expect("ASCII").to_owned();
-        assert!(disposition.starts_with("attachment; filename=\"audit-team-a-acme-20"), "{disposition}");
-        let text = answer.text().await.expect("complete");
-        let mut reader = csv::Reader::from_reader(text.as_bytes());
-        assert_eq!(reader.headers().expect("a header").get(0), Some("sequence"));
-        let rows: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>().expect("RFC 4180");
-        let found: Vec<i64> = rows.iter().map(|row| row[0].parse().expect("a number")).collect();
-        let mut expected: Vec<i64> = (0..=2_500).collect();
-        if order == "desc" {
-            expected.reverse();
-        }
-        assert_eq!(found, expected);
-        assert_eq!(found[0], first);
-        let odd = rows.iter().find(|row| &row[0] == "2500").expect("there");
-        assert_eq!((&odd[3], &odd[5], &odd[20]), ("'=1+1", "Odd, \"quoted\"", r#"{"a":1}"#));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn csv_takes_filters_and_no_pages() {
-    let served = served().await;
-    served.add(vec![json!({"id": "a", "type": "A"}), json!({"id": "b", "type": "B"})]).await;
-    let text = served.get("/v1/events.csv?type=B").send().await.expect("answered").text().await.expect("complete");
-    assert_eq!(text.lines().count(), 2);
-    assert!(text.lines().nth(1).is_some_and(|line| line.starts_with("1,0,")), "{text}");
-    let refused = served.get("/v1/events.csv?limit=10").send().await.expect("answered");
-    assert_eq!(refused.status(), 400);
-    assert!(body(refused).await["detail"].as_str().is_some_and(|detail| detail.starts_with("limit is unknown here")));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn csv_breaks_off_and_never_ends_cleanly_when_the_database_dies() {
-    let mut postgres = Postgres::start();
-    let served = Served::start(&document(&postgres.create_database().await)).await;
-    // More than the buffers between server and client hold: 40 MB.
-    let filler = "x".repeat(8_000);
-    for batch in 0..10 {
-        let event = |number| json!({"id": format!("{batch}/{number}"), "type": "Big", "details": {"filler": filler}});
-        served.add((0..500).map(event).collect()).await;
-    }
-    let mut answer = served.get("/v1/events.csv").send().await.expect("answered");
-    assert_eq!(answer.status(), 200);
-    assert!(answer.chunk().await.expect("begun").is_some());
-    postgres.kill9();
-    let mut rest = 0;
-    let broken = loop {
-        match tokio::time::timeout(DEADLINE, answer.chunk()).await.expect("in time") {
-            Ok(Some(chunk)) => rest += chunk.len(),
-            Ok(None) => break false,
-            Err(_) => break true,
-        }
-    };
-    assert!(broken, "a clean end after {rest} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,16 +6,21 @@ pub mod leaf;
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit, civil::Date, tz::TimeZone};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::openapi::schema::{Object, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 /// A valid event as a client gave it. Only `ingest` makes these, after checking every limit, so
 /// that storing one cannot fail for what it contains.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(description = "An event, as a client gave it.")]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
     /// Identity: the same id again is the same event.
     pub id: String,
     /// When it happened, in whole microseconds; `receivedAt` stands in when the client gave none.
+    #[schema(value_type = Option<String>, format = DateTime)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Timestamp>,
     /// What happened, for example `Warehouse Disabled`.
@@ -37,11 +42,12 @@ pub struct Event {
     pub changes: Vec<Change>,
     /// Anything else.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
     pub details: Option<Map<String, Value>>,
 }
 
 /// Who did it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Actor {
     /// Kind of actor.
     pub r#type: ActorType,
@@ -82,6 +88,14 @@ macro_rules! wire_names {
                 serializer.serialize_str(self.as_str())
             }
         }
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                Object::builder().schema_type(Type::String).enum_values(Some(Self::NAMES.iter().copied())).into()
+            }
+        }
+
+        impl ToSchema for $name {}
     };
 }
 
@@ -120,11 +134,13 @@ wire_names! {
         User = "user",
         /// A fixed token of a collector without Kubernetes.
         Token = "token",
+        /// None: the collector itself, which records who looked.
+        Collector = "collector",
     }
 }
 
 /// What it was done to.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Resource {
     /// Kind of resource, for example `warehouse`.
     pub r#type: String,
@@ -136,7 +152,7 @@ pub struct Resource {
 }
 
 /// Where it came from.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, serde::Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Context {
     /// Address of the client, IPv4 or IPv6.
@@ -151,7 +167,7 @@ pub struct Context {
 }
 
 /// One changed field.
-#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize, ToSchema)]
 pub struct Change {
     /// Name or path of the field.
     pub field: String,
@@ -164,7 +180,7 @@ pub struct Change {
 }
 
 /// Who wrote an event, as the collector found out. No client can set it.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, ToSchema)]
 pub struct SubmittedBy {
     /// Kind of credential.
     pub kind: SubmitterKind,
@@ -173,7 +189,7 @@ pub struct SubmittedBy {
 }
 
 /// An event of the log. Its JSON is what every endpoint answers.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StoredEvent {
     /// Place in the log.
@@ -181,9 +197,11 @@ pub struct StoredEvent {
     /// Epoch of the log in which it was stored.
     pub epoch: i64,
     /// When the database stored it.
+    #[schema(value_type = String, format = DateTime)]
     #[serde(serialize_with = "microseconds")]
     pub received_at: Timestamp,
     /// When it happened.
+    #[schema(value_type = String, format = DateTime)]
     #[serde(serialize_with = "microseconds")]
     pub timestamp: Timestamp,
     /// Who wrote it.
@@ -243,6 +261,11 @@ impl Event {
         let moment = uuid_v7_time(&self.id).or(self.timestamp);
         moment.map_or(IdentityDay::Received, |moment| IdentityDay::Own(utc_day(moment)))
     }
+}
+
+/// The identity day that an id names by itself, as a UUIDv7 does: an event of this id has no other.
+pub fn day_of_id(id: &str) -> Option<Date> {
+    uuid_v7_time(id).map(utc_day)
 }
 
 /// The day of a moment, in UTC.

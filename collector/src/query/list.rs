@@ -1,19 +1,23 @@
 //! `GET /v1/events`: a page of events.
 
-use super::cursor::{Cursor, CursorError, Selection};
+use super::cursor::{Cursor, Scope, Selection};
 use super::filter::{Filter, Order};
 use super::parameters::Parameters;
-use crate::access::{self, Verb};
+use super::record::{self, How, View};
+use crate::access::{self, Identity, Verb};
+use crate::catalogue::Catalogue;
 use crate::event::StoredEvent;
+use crate::openapi;
 use crate::problem::{FieldError, Problem};
 use crate::server::App;
-use crate::store::Store;
 use crate::store::read::Window;
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use serde::Serialize;
 use std::ops::{Range, RangeInclusive};
+use utoipa::ToSchema;
+use uuid::Uuid;
 
 /// Events of a page when `limit` is absent.
 pub const LIMIT_DEFAULT: i64 = 100;
@@ -31,20 +35,21 @@ struct Parts {
 }
 
 /// A page.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Page {
     /// The events, in the order asked for.
     pub events: Vec<StoredEvent>,
     /// Cursor of the next page; null when this is the last.
+    #[schema(required)]
     pub next_cursor: Option<String>,
 }
 
 impl Parts {
-    fn parse(pairs: Vec<(String, String)>) -> Result<Self, Problem> {
+    fn parse(pairs: Vec<(String, String)>, catalogue: &Catalogue) -> Result<Self, Problem> {
         let mut parameters = Parameters::new(pairs);
         let parts = Self {
-            filter: Filter::take(&mut parameters),
+            filter: Filter::take(&mut parameters, catalogue),
             order: Order::take(&mut parameters),
             limit: parameters.number("limit", &LIMITS).unwrap_or(LIMIT_DEFAULT),
             cursor: parameters.once("cursor"),
@@ -52,51 +57,90 @@ impl Parts {
         parameters.finish().map(|()| parts)
     }
 
+    /// A cursor belongs to what was asked, whatever the catalogue says when the next page is.
     fn selection(&self) -> Selection {
         Selection::of(&self.filter, self.order)
     }
+
+    /// Records the first page. A cursor was given for a query that is recorded.
+    async fn record(&self, app: &App, reader: &Identity, headers: &HeaderMap) -> Result<(), Problem> {
+        if self.cursor.is_some() {
+            return Ok(());
+        }
+        let asked = [("order", self.order.as_str().to_owned()), ("limit", self.limit.to_string())];
+        record::view(app, reader, headers, View { how: How::List, filter: &self.filter, asked: &asked }).await
+    }
 }
 
-/// The events that match, newest first unless `order=asc`. Parameters: those of [`Filter`], `order`,
-/// `limit` and `cursor`.
+/// The events that match, newest first unless `order=asc`. Parameters: those of [`Filter`], `order`, `limit` and `cursor`.
+/// The first page is recorded before it is answered; its window is pinned before that, so it does not show its own record.
+#[utoipa::path(
+    get, path = "/v1/events", tag = openapi::READING,
+    summary = "A page of events",
+    description = "The events that match: OR within a parameter, AND across them. The first page of a query is recorded in the trail.",
+    params(openapi::parameters::FilterParameters, openapi::parameters::PageParameters),
+    responses((status = 200, description = "A page.", body = Page), openapi::answers::Reading)
+)]
 pub async fn list_events(
     State(app): State<App>,
     headers: HeaderMap,
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page>, Problem> {
-    access::authorize(&app, &headers, Verb::Read).await?;
-    let mut parts = Parts::parse(pairs)?;
-    // A cursor belongs to what was asked, whatever the catalogue says when the next page is.
-    let selection = parts.selection();
-    parts.filter.spell(&app.catalogue());
+    let reader = access::authorize(&app, &headers, Verb::Read).await?;
+    let catalogue = app.catalogue();
+    let parts = Parts::parse(pairs, &catalogue)?;
+    let mut filter = parts.filter.clone();
+    filter.spell(&catalogue);
     let store = app.store().await?;
-    let _turn = app.read_turn().await?;
-    let window = window(store, &parts, selection).await?;
-    // One more than asked for tells whether there is a next page.
-    let mut events = store.events(&parts.filter, &window.sequences, parts.order, parts.limit + 1).await?;
+    let (key, selection) = (store.cursor_key().await?, parts.selection());
+    let scope = |log_id| Scope { key, log_id, reader: &reader, selection };
+    let window = match &parts.cursor {
+        Some(cursor) => go_on(&app, cursor, scope).await?,
+        None => pin(&app, &filter).await?,
+    };
+    // The page is read while it is recorded, and answered when it is.
+    let (mut events, ()) = tokio::try_join!(
+        // One more than asked for tells whether there is a next page.
+        read(&app, &filter, &window.sequences, parts.order, parts.limit + 1),
+        parts.record(&app, &reader, &headers),
+    )?;
     let more = i64::try_from(events.len()).is_ok_and(|count| count > parts.limit);
     if more {
         events.pop();
     }
     let left = if more { rest(&window.sequences, parts.order, &events) } else { None };
-    let next_cursor = left.map(|sequences| Cursor { epoch: window.epoch, sequences }.encode(window.log_id, selection));
+    let next_cursor = left.map(|sequences| Cursor { epoch: window.epoch, sequences }.encode(&scope(window.log_id)));
     Ok(Json(Page { events, next_cursor }))
 }
 
-/// What the query has left: all of the log as it is now, or what the cursor says.
-async fn window(store: &Store, parts: &Parts, selection: Selection) -> Result<Window, Problem> {
-    let Some(text) = &parts.cursor else { return Ok(store.window(&parts.filter).await?) };
-    let head = store.head().await?;
-    let cursor = Cursor::decode(text, head.log_id, head.epoch, selection).map_err(refused)?;
+/// All of the log that can match, as it is now.
+async fn pin(app: &App, filter: &Filter) -> Result<Window, Problem> {
+    let _turn = app.read_turn().await?;
+    Ok(app.store().await?.window(filter).await?)
+}
+
+async fn read(
+    app: &App,
+    filter: &Filter,
+    window: &Range<i64>,
+    order: Order,
+    limit: i64,
+) -> Result<Vec<StoredEvent>, Problem> {
+    let _turn = app.read_turn().await?;
+    Ok(app.store().await?.events(filter, window, order, limit).await?)
+}
+
+/// What the cursor says is left.
+async fn go_on<'a>(app: &App, cursor: &str, scope: impl Fn(Uuid) -> Scope<'a>) -> Result<Window, Problem> {
+    let _turn = app.read_turn().await?;
+    let head = app.store().await?.head().await?;
+    let cursor = Cursor::decode(cursor, &scope(head.log_id), head.epoch)
+        .map_err(|error| Problem::invalid(vec![FieldError::of("cursor", error.to_string())]))?;
     Ok(Window { log_id: head.log_id, epoch: head.epoch, sequences: cursor.sequences })
 }
 
-fn refused(error: CursorError) -> Problem {
-    Problem::invalid(vec![FieldError::of("cursor", error.to_string())])
-}
-
 /// The window without the events of this page, which lie at one of its ends.
-pub(super) fn rest(window: &Range<i64>, order: Order, page: &[StoredEvent]) -> Option<Range<i64>> {
+fn rest(window: &Range<i64>, order: Order, page: &[StoredEvent]) -> Option<Range<i64>> {
     let last = page.last()?.sequence;
     Some(match order {
         Order::Desc => window.start..last,
@@ -110,7 +154,7 @@ mod tests {
 
     fn parse(query: &[(&str, &str)]) -> Result<Parts, String> {
         let pairs = query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Parts::parse(pairs).map_err(|problem| problem.detail().to_owned())
+        Parts::parse(pairs, &Catalogue::default()).map_err(|problem| problem.detail().to_owned())
     }
 
     #[test]
@@ -124,8 +168,8 @@ mod tests {
     fn the_known_parameters_are_listed_to_who_sends_another() {
         assert_eq!(
             parse(&[("offset", "10")]),
-            Err("offset is unknown here: known are type, actor, actorType, resource, resourceType, outcome, \
-                 submittedBy, from, to, order, limit, cursor"
+            Err("offset is unknown here: known are type, area, actor, actorType, resource, resourceType, \
+                 outcome, submittedBy, from, to, q, order, limit, cursor"
                 .to_owned())
         );
     }
