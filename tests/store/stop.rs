@@ -2,6 +2,7 @@
 
 use audittrail_tests::postgres::Postgres;
 use audittrail_tests::served::{DEADLINE, Served, document};
+use audittrail_tests::sse::Stream;
 use reqwest::Body;
 use reqwest::header::CONTENT_TYPE;
 use std::process::Command;
@@ -12,6 +13,8 @@ use tokio::sync::mpsc;
 async fn what_is_in_flight_is_finished_after_sigterm() {
     let uri = Postgres::shared().create_database().await;
     let mut served = Served::start(&document(&uri)).await;
+    // An answer without an end.
+    let mut tail = Stream::open(&served, "/v1/events/stream", None).await;
     // A request whose body is still on its way.
     let (half, halves) = mpsc::unbounded_channel::<Result<&'static str, std::io::Error>>();
     half.send(Ok(r#"{"id":"last","actor":{"type":"system","id":"test"},"type":"#)).expect("open");
@@ -27,6 +30,11 @@ async fn what_is_in_flight_is_finished_after_sigterm() {
     let me = std::process::id().to_string();
     Command::new("sh").args(["-c", "kill -TERM $0", &me]).status().expect("sh is there");
     served.until("nobody is let in", || async { tokio::net::TcpStream::connect(served.address).await.is_err() }).await;
+    // Long before the time for requests in flight is over: one of them is still there.
+    while let Some(block) = tail.block().await {
+        assert_eq!(block.data, None);
+    }
+    assert!(!request.is_finished());
     half.send(Ok(r#""Stopped"}"#)).expect("open");
     drop(half);
     let answer = request.await.expect("no panic").expect("answered");
