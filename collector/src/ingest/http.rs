@@ -8,6 +8,7 @@ use super::{Edge, body, cloudevents, kubernetes, native};
 use crate::access::{self, Verb};
 use crate::event::{Event, SubmittedBy};
 use crate::metrics::{self, Input};
+use crate::openapi;
 use crate::problem::{FieldError, Problem, RETRY_AFTER_SECONDS};
 use crate::server::App;
 use crate::store::Receipt;
@@ -16,6 +17,13 @@ use axum::Json;
 use axum::extract::{Request, State};
 
 /// `POST /v1/events`: one event or many, native or CloudEvents. A batch with one bad event is refused whole.
+#[utoipa::path(
+    post, path = "/v1/events", tag = openapi::WRITING,
+    summary = "Adds events",
+    description = "One event or many, native or CloudEvents. A batch with one bad event is refused whole, and each bad index is listed. \
+        The same id again is a duplicate.",
+    responses((status = 200, description = "All events are durable.", body = Receipt), openapi::answers::Writing)
+)]
 pub async fn post_events(State(app): State<App>, request: Request) -> Result<Json<Receipt>, Problem> {
     let submitted_by = access::authorize(&app, request.headers(), Verb::Write).await?.submitted_by();
     let format = media::format(request.headers())?;
@@ -53,6 +61,13 @@ fn input(format: &Format) -> Input {
 }
 
 /// `POST /v1/kubernetes`: an `EventList` of an API server's audit webhook backend.
+#[utoipa::path(
+    post, path = "/v1/kubernetes", tag = openapi::WRITING,
+    summary = "Adds audit events of a Kubernetes API server",
+    description = "For its webhook backend, which never sends a refused batch again: content is cut by rule, and only JSON that cannot be read \
+        is refused.",
+    responses((status = 200, description = "All events are durable.", body = Receipt), openapi::answers::Taming)
+)]
 pub async fn post_kubernetes(State(app): State<App>, request: Request) -> Result<Json<Receipt>, Problem> {
     let submitted_by = access::authorize(&app, request.headers(), Verb::Write).await?.submitted_by();
     let (catalogue, objects) = (app.catalogue(), app.document().ingest.kubernetes_objects);

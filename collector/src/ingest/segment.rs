@@ -15,6 +15,7 @@ use crate::access::{self, Access, Identity, Verb};
 use crate::catalogue::Catalogue;
 use crate::event::{Event, SubmittedBy};
 use crate::metrics::{self, Call, Input};
+use crate::openapi;
 use crate::problem::{FieldError, Problem};
 use crate::segment::decode::{self, Batch, Tracked};
 use crate::server::App;
@@ -29,6 +30,7 @@ use futures::StreamExt;
 use serde::Serialize;
 use serde_json::Value;
 use std::error::Error;
+use utoipa::ToSchema;
 
 /// Errors listed in an answer. A forwarding reads answers up to a limit, and nobody reads more.
 pub const ERRORS_MAX: usize = 100;
@@ -41,8 +43,10 @@ pub const UNNAMED_MAX_BYTES: usize = 512 * 1024;
 const WANTED: &str = "a call of Segment's Tracking API";
 
 /// The answer to what was taken.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TrackingSuccess)]
 pub struct Success {
+    /// True.
     success: bool,
 }
 
@@ -55,10 +59,14 @@ pub struct Refused {
     errors: Vec<FieldError>,
 }
 
-#[derive(Serialize)]
-struct RefusedBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = TrackingRefusal)]
+pub(crate) struct RefusedBody {
+    /// False.
     success: bool,
+    /// What to do about it.
     message: String,
+    /// What was not stored. All other calls of the batch were.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
 }
@@ -72,19 +80,47 @@ enum Path {
 }
 
 /// `POST /v1/track`: one event.
+#[utoipa::path(
+    post, path = "/v1/track", tag = openapi::SEGMENT,
+    summary = "Adds an event: a track call",
+    responses((status = 200, description = "The event is durable.", body = Success), openapi::answers::Tracking)
+)]
 pub async fn post_track(State(app): State<App>, request: Request) -> Result<Json<Success>, Refused> {
     take(&app, Path::Track, request).await
 }
 
 /// `POST /v1/batch`: any number of calls; those of type `track` are events.
+#[utoipa::path(
+    post, path = "/v1/batch", tag = openapi::SEGMENT,
+    summary = "Adds events: a batch of calls",
+    description = "What can be stored is stored, and then a 400 tells the rest. Sent again, what was stored is a duplicate.",
+    responses((status = 200, description = "All events are durable.", body = Success), openapi::answers::Tracking)
+)]
 pub async fn post_batch(State(app): State<App>, request: Request) -> Result<Json<Success>, Refused> {
     take(&app, Path::Batch, request).await
 }
 
-/// `POST /v1/identify`, `/v1/page`, `/v1/screen`, `/v1/group`, `/v1/alias`: SDKs send them; nothing in them is an event.
-pub async fn post_other(State(app): State<App>, request: Request) -> Result<Json<Success>, Refused> {
-    let call = Call::named(request.uri().path().trim_start_matches("/v1/"));
-    take(&app, Path::Other(call), request).await
+/// Declares the handlers of calls that SDKs send, and in which nothing is an event.
+macro_rules! not_stored {
+    ($($handler:ident = $path:literal, $call:ident;)+) => {
+        $(#[doc = concat!("`POST ", $path, "`: taken, and not stored.")]
+        #[utoipa::path(
+            post, path = $path, tag = openapi::SEGMENT,
+            summary = "Takes a call that is no event, and stores nothing",
+            responses((status = 200, description = "Taken.", body = Success), openapi::answers::Tracking)
+        )]
+        pub async fn $handler(State(app): State<App>, request: Request) -> Result<Json<Success>, Refused> {
+            take(&app, Path::Other(Call::$call), request).await
+        })+
+    };
+}
+
+not_stored! {
+    post_identify = "/v1/identify", Identify;
+    post_page = "/v1/page", Page;
+    post_screen = "/v1/screen", Screen;
+    post_group = "/v1/group", Group;
+    post_alias = "/v1/alias", Alias;
 }
 
 async fn take(app: &App, path: Path, request: Request) -> Result<Json<Success>, Refused> {

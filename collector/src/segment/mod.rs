@@ -11,7 +11,7 @@ pub mod decode;
 pub mod encode;
 
 /// Who acted where nobody is known, as Segment's own audit forwarding names it.
-const SYSTEM: &str = "__system__";
+pub(crate) const SYSTEM: &str = "__system__";
 
 /// Name of the library in our items, by which they are recognised.
 const LIBRARY: &str = "audittrail";
