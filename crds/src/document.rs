@@ -81,13 +81,35 @@ pub struct Database {
 #[serde(rename_all = "camelCase")]
 pub enum Access {
     /// TokenReview and SubjectAccessReview of the cluster the collector runs in.
-    #[serde(rename_all = "camelCase")]
-    Kubernetes {
-        /// The audience that service accounts' tokens must carry.
-        audience: String,
-    },
+    Kubernetes(ClusterAccess),
     /// Fixed tokens, for a collector that runs without Kubernetes.
     Tokens(Vec<OwnerToken>),
+}
+
+/// What the cluster is asked, and what its answers are worth.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterAccess {
+    /// The audience that service accounts' tokens must carry.
+    pub audience: String,
+    /// What happens to tokens of people that carry the API server's audience instead.
+    #[serde(default)]
+    pub api_server_tokens: ApiServerTokens,
+    /// The operator's account, as `namespace/name`. Kubernetes lets it grant `events` to owners and writers only because it
+    /// holds that permission itself; the collector lets it see how the trail is, and neither see nor add events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+}
+
+/// What happens to tokens that were made for the API server itself, as people's OIDC tokens are. Those of service accounts
+/// are refused in any case: they can have one made for the trail.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum ApiServerTokens {
+    /// They are taken.
+    #[default]
+    Accept,
+    /// Only tokens that were made for the trail are taken.
+    Refuse,
 }
 
 /// A fixed token and whose it is.
@@ -245,5 +267,18 @@ impl Sensitive {
 impl fmt::Debug for Sensitive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_of_an_older_operator_takes_what_it_took_then() {
+        let access: Access = serde_json::from_str(r#"{"kubernetes": {"audience": "a"}}"#).expect("a document");
+        let taken =
+            ClusterAccess { audience: "a".to_owned(), api_server_tokens: ApiServerTokens::Accept, operator: None };
+        assert_eq!(access, Access::Kubernetes(taken));
     }
 }

@@ -4,10 +4,11 @@
 //! answer for all of them.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// State of a trail, as one of its collectors sees it now.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// Name of the replica that answers (its pod).
@@ -34,7 +35,7 @@ pub struct Report {
 pub const REPLICA_SEEN_SECONDS: i64 = 10;
 
 /// The outcome of writing a heartbeat row and reading it back.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "state")]
 pub enum Database {
     /// The row was written and read back.
@@ -60,7 +61,7 @@ pub enum Database {
 }
 
 /// Settings of the database server on which "acknowledged means durable" rests.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Durability {
     /// `fsync` is on.
@@ -74,7 +75,7 @@ pub struct Durability {
 }
 
 /// The log.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Log {
     /// Identity of the log (a UUID).
@@ -98,7 +99,7 @@ pub struct Log {
 }
 
 /// The database was found restored or rewound: it held less than it had acknowledged, or is another one.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Raised {
     /// When the epoch was raised, by the database's clock.
@@ -110,7 +111,7 @@ pub struct Raised {
 }
 
 /// Forwardings that have yet to deliver events which are past the retention.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RetentionHeld {
     /// Their names.
@@ -120,7 +121,7 @@ pub struct RetentionHeld {
 }
 
 /// A replica.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Replica {
     /// Name of its pod.
@@ -132,7 +133,7 @@ pub struct Replica {
 }
 
 /// A forwarding.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Forwarding {
     /// Name of the `AuditForwarding`.
@@ -159,7 +160,7 @@ pub struct Forwarding {
 }
 
 /// How delivery stands.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum State {
     /// Off.
     Disabled,

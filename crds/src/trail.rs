@@ -1,6 +1,6 @@
 //! `AuditTrail`: a workspace's audit trail.
 
-use crate::document::{CatalogueMode, KubernetesObjects};
+use crate::document::{ApiServerTokens, CatalogueMode, KubernetesObjects};
 use crate::{KeyReference, LocalReference};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::api::rbac::v1::Subject;
@@ -183,6 +183,7 @@ fn default_replicas() -> i32 {
 
 /// Who may read the trail.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Access {
     /// The workspace's owners: Kubernetes users, groups and service accounts who may read the
     /// events of this trail. Equal to binding them to the Role `<name>-owner`, which does as well.
@@ -190,6 +191,12 @@ pub struct Access {
     #[schemars(length(max = 100))]
     #[x_kube(validation = Rule::new("self.all(owner, owner.kind == 'User' || owner.kind == 'Group' || owner.kind == 'ServiceAccount')").message("access.owners: kind must be User, Group or ServiceAccount"))]
     pub owners: Vec<Subject>,
+    /// Tokens that were made for the API server itself, as the OIDC tokens are that people use kubectl with: `Accept` takes
+    /// them from owners; `Refuse` takes only tokens that were made for this trail (`kubectl create token <name>-owner
+    /// --audience=<name>-collector.<namespace>.svc`, which every owner may), so that nobody sends a collector what opens
+    /// the API server. A service account's token must be made for this trail in any case.
+    #[serde(default)]
+    pub api_server_tokens: ApiServerTokens,
 }
 
 /// Who may write to the trail, and what is taken.

@@ -8,7 +8,9 @@ use crate::settings::Settings;
 use crate::trail::apply::{Pods, Running};
 use crate::trail::read::{Inputs, Secrets};
 use crate::trail::validate::{Valid, validate};
-use audittrail_crds::document::{Access, Catalogue, Database, Document, Ingest, Sensitive, Trail, VERSION};
+use audittrail_crds::document::{
+    Access, Catalogue, ClusterAccess, Database, Document, Ingest, Sensitive, Trail, VERSION,
+};
 use audittrail_crds::report::{self, Durability, Log, Replica, Report, State};
 use audittrail_crds::{AuditForwarding, AuditTrail};
 use jiff::Timestamp;
@@ -126,7 +128,10 @@ pub fn document() -> Document {
             claim: "cluster-uid/ns/acme".to_owned(),
         },
         database: Database { uri: Sensitive::new("postgresql://x"), ca: None },
-        access: Access::Kubernetes { audience: "acme-collector.ns.svc".to_owned() },
+        access: Access::Kubernetes(ClusterAccess {
+            audience: "acme-collector.ns.svc".to_owned(),
+            ..ClusterAccess::default()
+        }),
         ingest: Ingest::default(),
         catalogue: Catalogue::default(),
         retention_seconds: None,

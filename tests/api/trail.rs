@@ -2,9 +2,10 @@
 
 mod fixture;
 
-use audittrail_crds::document::{Access, Catalogue, KubernetesObjects};
+use audittrail_crds::document::{Access, ApiServerTokens, Catalogue, ClusterAccess, KubernetesObjects};
 use audittrail_crds::{AuditForwarding, AuditTrail};
 use audittrail_tests::cluster::{eventually, secret_value};
+use audittrail_tests::control_plane::{OPERATOR_ACCOUNT, OPERATOR_NAMESPACE};
 use fixture::{SOON, Setup, condition, setup};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount};
@@ -67,7 +68,12 @@ async fn the_document_says_what_the_collector_needs() {
     let document = setup.document("acme", "is there", |_| true).await;
     assert_eq!(document.trail.workspace, "Acme Inc.");
     assert!(document.trail.claim.ends_with("/document/acme"), "{}", document.trail.claim);
-    assert_eq!(document.access, Access::Kubernetes { audience: "acme-collector.document.svc".to_owned() });
+    let audience = "acme-collector.document.svc".to_owned();
+    let operator = Some(format!("{OPERATOR_NAMESPACE}/{OPERATOR_ACCOUNT}"));
+    assert_eq!(
+        document.access,
+        Access::Kubernetes(ClusterAccess { audience, api_server_tokens: ApiServerTokens::Accept, operator })
+    );
     let password = secret_value(&setup.client, "document", "acme-postgres", "password").await;
     let uri =
         format!("postgresql://audittrail:{password}@acme-postgres.document.svc:5432/audittrail?sslmode=verify-full");

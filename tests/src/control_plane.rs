@@ -6,9 +6,11 @@
 //! Each daemon runs below a small shell that ends it, and removes the directory, when the test
 //! process is gone, however it died.
 
+use crate::issuer::Issuer;
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::net::TcpListener;
@@ -34,9 +36,11 @@ pub const OPERATOR_ACCOUNT: &str = "audittrail-operator";
 /// A control plane. Ended when dropped, and when the process dies.
 #[derive(Debug)]
 pub struct ControlPlane {
-    directory: PathBuf,
+    pub(crate) directory: PathBuf,
     programs: PathBuf,
     kubeconfig: Kubeconfig,
+    pub(crate) pki: Pki,
+    issuer: Issuer,
     ports: Ports,
     daemons: Mutex<Vec<Child>>,
 }
@@ -67,8 +71,9 @@ impl ControlPlane {
         let ports = Ports::free();
         let pki = Pki::make(&directory);
         let kubeconfig = pki.kubeconfig(ports.api);
-        let control_plane = Self { directory, programs, kubeconfig, ports, daemons: Mutex::default() };
-        control_plane.write_kubeconfig();
+        let issuer = Issuer::start();
+        let control_plane = Self { directory, programs, kubeconfig, pki, issuer, ports, daemons: Mutex::default() };
+        control_plane.write_configuration();
         control_plane.daemon("etcd", &etcd_flags(&control_plane.ports));
         control_plane.daemon("kube-apiserver", &apiserver_flags(&control_plane.ports));
         control_plane.wait_until_ready();
@@ -98,14 +103,33 @@ impl ControlPlane {
         config(kubeconfig).await
     }
 
+    /// Where people of OpenID Connect sign in.
+    pub fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
+    /// Port of the API server on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.ports.api
+    }
+
     /// Runs kubectl as administrator, with `input`, and returns what it prints.
     ///
     /// # Panics
     /// When it fails; the message has its words.
     pub fn kubectl(&self, arguments: &[&str], input: &str) -> String {
+        let done = self.kubectl_as(&self.directory.join("kubeconfig"), arguments, input);
+        done.unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}"))
+    }
+
+    /// Runs kubectl with this kubeconfig and returns what it prints.
+    ///
+    /// # Errors
+    /// kubectl's own words when it fails.
+    pub fn kubectl_as(&self, kubeconfig: &Path, arguments: &[&str], input: &str) -> Result<String, String> {
         let mut child = Command::new(self.programs.join("kubectl"))
             .args(arguments)
-            .env("KUBECONFIG", self.directory.join("kubeconfig"))
+            .env("KUBECONFIG", kubeconfig)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -113,9 +137,8 @@ impl ControlPlane {
             .expect("kubectl runs");
         io::copy(&mut input.as_bytes(), &mut child.stdin.take().expect("it has an input")).expect("it reads");
         let output = child.wait_with_output().expect("kubectl ends");
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        assert!(output.status.success(), "kubectl {arguments:?}: {}", text(&output.stderr));
-        text(&output.stdout)
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
     }
 
     /// Kills the API server and starts it again; returns when it is ready.
@@ -136,9 +159,11 @@ impl ControlPlane {
         self.daemons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_kubeconfig(&self) {
+    fn write_configuration(&self) {
         let text = serde_saphyr::to_string(&self.kubeconfig).expect("a kubeconfig is YAML");
         fs::write(self.directory.join("kubeconfig"), text).expect("it can be written");
+        let authentication = self.issuer.authentication().to_string();
+        fs::write(self.directory.join("authentication.json"), authentication).expect("it can be written");
     }
 
     /// Starts a program whose end, and whose directory's, follows ours: the shell waits for the
@@ -281,6 +306,7 @@ fn apiserver_flags(ports: &Ports) -> Vec<String> {
         "--tls-cert-file=api.crt",
         "--tls-private-key-file=api.key",
         "--client-ca-file=ca.crt",
+        "--authentication-config=authentication.json",
         "--service-account-issuer=https://kubernetes.default.svc",
         "--service-account-signing-key-file=accounts.key",
         "--service-account-key-file=accounts.pub",
@@ -293,10 +319,20 @@ fn apiserver_flags(ports: &Ports) -> Vec<String> {
     flags
 }
 
-/// Certificates of the control plane, and the administrator's.
-struct Pki {
-    authority: String,
+/// Certificates of the control plane, the administrator's, and what signs others.
+pub(crate) struct Pki {
+    pub(crate) authority: String,
     admin: (String, String),
+    /// Signs client certificates.
+    pub(crate) issuer: rcgen::Issuer<'static, KeyPair>,
+    /// Signs tokens of service accounts.
+    pub(crate) accounts: KeyPair,
+}
+
+impl fmt::Debug for Pki {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pki").finish_non_exhaustive()
+    }
 }
 
 impl Pki {
@@ -309,7 +345,7 @@ impl Pki {
         params.distinguished_name.push(DnType::CommonName, "control-plane");
         let authority_key = key();
         let authority = params.self_signed(&authority_key).expect("an authority can be made").pem();
-        let issuer = Issuer::new(params, authority_key);
+        let issuer = rcgen::Issuer::new(params, authority_key);
         let leaf = |names: &[&str], organisation: &str| {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
             let mut params = CertificateParams::new(names).expect("names of ours");
@@ -325,7 +361,8 @@ impl Pki {
         write("api.key", &private_key);
         write("accounts.key", &accounts.serialize_pem());
         write("accounts.pub", &accounts.public_key_pem());
-        Self { authority, admin: leaf(&[], "system:masters") }
+        let admin = leaf(&[], "system:masters");
+        Self { authority, admin, issuer, accounts }
     }
 
     fn kubeconfig(&self, port: u16) -> Kubeconfig {

@@ -92,10 +92,10 @@ impl Access {
         };
         match &document.access {
             document::Access::Tokens(tokens) => owner(tokens, &token, verb),
-            document::Access::Kubernetes { audience } => {
+            document::Access::Kubernetes(cluster) => {
                 let Some(reviews) = &self.reviews else { return Err(without_cluster()) };
-                let decision = reviews.decide(&token, audience, &document.trail, verb).await?;
-                decision.map_err(|denial| refuse(&denial, &document.trail, audience, verb))
+                let decision = reviews.decide(&token, cluster, &document.trail, verb).await?;
+                decision.map_err(|denial| refuse(&denial, &document.trail, &cluster.audience, verb))
             }
         }
     }
@@ -141,6 +141,14 @@ fn refuse(denial: &Denial, trail: &document::Trail, audience: &str, verb: Verb) 
         Denial::OtherAudience(account) => Problem::credential_unknown(format!(
             "the token of {account} was not made for this trail: kubectl create token NAME --audience={audience}"
         )),
+        Denial::ApiServerToken(who) => Problem::credential_unknown(format!(
+            "the token of {who} was made for the API server, which spec.access.apiServerTokens of the AuditTrail refuses: \
+             send one that was made for this trail. Owners may: \
+             kubectl create token {name}-owner --namespace={namespace} --audience={audience}"
+        )),
+        Denial::Operator => Problem::forbidden(
+            "this is the operator's account, which sees how the trail is, and no event: send an owner's token",
+        ),
         Denial::NotAllowed(who) => {
             let (word, resource) = (verb.word(), verb.resource());
             let remedy = match verb {
@@ -234,6 +242,18 @@ mod tests {
     async fn no_credential_is_not_authenticated() {
         let problem = access().authorize(&HeaderMap::new(), Verb::Read).await.expect_err("refused");
         assert_eq!(problem.status(), StatusCode::UNAUTHORIZED);
+    }
+
+    #[test]
+    fn a_refused_token_is_told_how_to_get_one_that_is_taken() {
+        let trail = document(1).trail;
+        let refused = |denial| refuse(&denial, &trail, "audience", Verb::Read);
+        let token = refused(Denial::ApiServerToken("user \"jane\"".to_owned()));
+        assert_eq!(token.status(), StatusCode::UNAUTHORIZED);
+        assert!(token.detail().ends_with("kubectl create token acme-owner --namespace=team-a --audience=audience"));
+        let other = refused(Denial::OtherAudience("service account \"team-a/app\"".to_owned()));
+        assert_eq!(other.status(), StatusCode::UNAUTHORIZED);
+        assert!(other.detail().ends_with("kubectl create token NAME --audience=audience"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::cache::{Cache, Decision, Key};
 use super::{Identity, Verb};
 use crate::event::SubmitterKind;
 use crate::problem::Problem;
-use audittrail_crds::document::Trail;
+use audittrail_crds::document::{ApiServerTokens, ClusterAccess, Trail};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo};
 use k8s_openapi::api::authorization::v1::{
     NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
@@ -43,8 +43,12 @@ pub enum Denial {
     UnknownToken,
     /// The token of this service account, made for another audience.
     OtherAudience(String),
+    /// The token of this person, made for the API server, where such tokens are not taken.
+    ApiServerToken(String),
     /// RBAC does not allow it to this user.
     NotAllowed(String),
+    /// The operator's account, which asks for events.
+    Operator,
 }
 
 impl Verb {
@@ -91,12 +95,19 @@ impl Reviews {
     }
 
     /// What the cluster says of `token`, now or within the last seconds. A problem (503) when it cannot be asked.
-    pub async fn decide(&self, token: &str, audience: &str, trail: &Trail, verb: Verb) -> Result<Decision, Problem> {
-        let key = key(token, audience, verb);
-        if let Some(decision) = self.cache().get(&key, Instant::now()) {
+    pub async fn decide(
+        &self,
+        token: &str,
+        cluster: &ClusterAccess,
+        trail: &Trail,
+        verb: Verb,
+    ) -> Result<Decision, Problem> {
+        let key = key(token, cluster, verb);
+        let asked = Instant::now();
+        if let Some(decision) = self.cache().get(&key, asked) {
             return Ok(decision);
         }
-        let decision = match timeout(REVIEWS_TIMEOUT, self.ask(token, audience, trail, verb)).await {
+        let decision = match timeout(REVIEWS_TIMEOUT, self.ask(token, cluster, trail, verb)).await {
             Ok(Ok(decision)) => decision,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "a review failed");
@@ -107,7 +118,8 @@ impl Reviews {
                 return Err(unavailable("the cluster did not answer in time who you are and what you may do"));
             }
         };
-        self.cache().put(key, decision.clone(), Instant::now());
+        // Its age counts from the question: what has changed since is not in the answer.
+        self.cache().put(key, decision.clone(), asked);
         Ok(decision)
     }
 
@@ -116,34 +128,45 @@ impl Reviews {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn ask(&self, token: &str, audience: &str, trail: &Trail, verb: Verb) -> Result<Decision, kube::Error> {
+    async fn ask(
+        &self,
+        token: &str,
+        cluster: &ClusterAccess,
+        trail: &Trail,
+        verb: Verb,
+    ) -> Result<Decision, kube::Error> {
         let _permit = self.running.acquire().await;
-        let user = match self.authenticate(token, audience).await? {
+        let user = match self.authenticate(token, cluster).await? {
             Ok(user) => user,
             Err(denial) => return Ok(Err(denial)),
         };
         let identity = identity(&user);
+        if is_kept_from_events(&identity, cluster, verb) {
+            return Ok(Err(Denial::Operator));
+        }
         let who = who(&identity);
         let allowed = self.allowed(user, trail, verb).await?;
         Ok(if allowed { Ok(identity) } else { Err(Denial::NotAllowed(who)) })
     }
 
-    /// A token for the trail's audience may be anybody's. A person's own token carries the API server's:
-    /// that is taken too, but not from a service account, which can have one made for the trail.
-    async fn authenticate(&self, token: &str, audience: &str) -> Result<Result<UserInfo, Denial>, kube::Error> {
-        let for_trail = self.review_token(token, Some(audience)).await?;
-        if let Some(user) = authenticated(for_trail, Some(audience)) {
+    /// A token for the trail's audience may be anybody's. A person's own token carries the API server's, and is taken
+    /// where the document says so.
+    ///
+    /// One review with both audiences would do if we knew the API server's. It vouches for an OIDC token only when it is
+    /// asked for one of its own (`--api-audiences`, by default the issuer of service accounts' tokens), and nothing tells a
+    /// collector that name; a review without audiences stands for it. It comes second: what most send costs one review.
+    async fn authenticate(
+        &self,
+        token: &str,
+        cluster: &ClusterAccess,
+    ) -> Result<Result<UserInfo, Denial>, kube::Error> {
+        let for_trail = self.review_token(token, Some(&cluster.audience)).await?;
+        if let Some(user) = authenticated(for_trail, Some(&cluster.audience)) {
             return Ok(Ok(user));
         }
-        let Some(user) = authenticated(self.review_token(token, None).await?, None) else {
-            return Ok(Err(Denial::UnknownToken));
-        };
-        let identity = identity(&user);
-        Ok(if identity.kind == SubmitterKind::ServiceAccount {
-            Err(Denial::OtherAudience(who(&identity)))
-        } else {
-            Ok(user)
-        })
+        let for_api_server = self.review_token(token, None).await?;
+        let Some(user) = authenticated(for_api_server, None) else { return Ok(Err(Denial::UnknownToken)) };
+        Ok(take_api_server_token(user, cluster.api_server_tokens))
     }
 
     async fn review_token(&self, token: &str, audience: Option<&str>) -> Result<TokenReviewStatus, kube::Error> {
@@ -170,10 +193,35 @@ fn unavailable(detail: &str) -> Problem {
     Problem::unavailable(RETRY_AFTER_SECONDS, detail)
 }
 
-/// Separated by a byte that none of them contains.
-fn key(token: &str, audience: &str, verb: Verb) -> Key {
-    let hasher = Sha256::new().chain_update(audience).chain_update([0]).chain_update(verb.word()).chain_update([0]);
-    hasher.chain_update(verb.resource()).chain_update([0]).chain_update(token).finalize().into()
+/// All that a decision depends on, separated by a byte that none of them contains: a document that changes what is taken is
+/// in force at once.
+fn key(token: &str, cluster: &ClusterAccess, verb: Verb) -> Key {
+    let ClusterAccess { audience, api_server_tokens, operator } = cluster;
+    let of_people = match api_server_tokens {
+        ApiServerTokens::Accept => "accept",
+        ApiServerTokens::Refuse => "refuse",
+    };
+    let (operator, resource) = (operator.as_deref().unwrap_or_default(), verb.resource());
+    let parts = [audience, of_people, operator, verb.word(), &resource, token];
+    parts.iter().fold(Sha256::new(), |hasher, part| hasher.chain_update(part).chain_update([0])).finalize().into()
+}
+
+/// Whether this user is let in with a token for the API server. A service account is not: it can have one made for the
+/// trail, and its token for the API server lies in every pod that runs as it.
+fn take_api_server_token(user: UserInfo, taken: ApiServerTokens) -> Result<UserInfo, Denial> {
+    let identity = identity(&user);
+    match (identity.kind, taken) {
+        (SubmitterKind::ServiceAccount, _) => Err(Denial::OtherAudience(who(&identity))),
+        (_, ApiServerTokens::Refuse) => Err(Denial::ApiServerToken(who(&identity))),
+        (_, ApiServerTokens::Accept) => Ok(user),
+    }
+}
+
+/// RBAC would let the operator's account see and add events, see [`ClusterAccess::operator`].
+fn is_kept_from_events(identity: &Identity, cluster: &ClusterAccess, verb: Verb) -> bool {
+    let is_operator =
+        identity.kind == SubmitterKind::ServiceAccount && cluster.operator.as_deref() == Some(&identity.name);
+    is_operator && matches!(verb, Verb::Read | Verb::Write)
 }
 
 /// The user of a review that says yes. A server which does not know audiences leaves them out of its
@@ -228,6 +276,14 @@ mod tests {
     use super::*;
     use crate::document::tests::document;
     use std::collections::{BTreeMap, HashSet};
+
+    fn cluster() -> ClusterAccess {
+        ClusterAccess {
+            audience: "a".to_owned(),
+            api_server_tokens: ApiServerTokens::Accept,
+            operator: Some("system/operator".to_owned()),
+        }
+    }
 
     fn user(name: &str) -> UserInfo {
         UserInfo { username: Some(name.to_owned()), ..UserInfo::default() }
@@ -293,9 +349,40 @@ mod tests {
     #[test]
     fn every_verb_is_asked_and_remembered_apart() {
         let verbs = [Verb::Read, Verb::Write, Verb::Health, Verb::Metrics];
-        let keys: HashSet<Key> = verbs.into_iter().map(|verb| key("token", "a", verb)).collect();
+        let keys: HashSet<Key> = verbs.into_iter().map(|verb| key("token", &cluster(), verb)).collect();
         assert_eq!(keys.len(), verbs.len());
-        assert_ne!(key("token", "a", Verb::Read), key("token", "b", Verb::Read));
+    }
+
+    #[test]
+    fn what_was_decided_under_other_rules_is_asked_again() {
+        let of = |cluster| key("token", &cluster, Verb::Read);
+        assert_eq!(of(cluster()), of(cluster()));
+        assert_ne!(of(cluster()), of(ClusterAccess { audience: "b".to_owned(), ..cluster() }));
+        assert_ne!(of(cluster()), of(ClusterAccess { api_server_tokens: ApiServerTokens::Refuse, ..cluster() }));
+        assert_ne!(of(cluster()), of(ClusterAccess { operator: None, ..cluster() }));
+    }
+
+    #[test]
+    fn the_operator_sees_how_the_trail_is_and_no_event() {
+        let kept = |name: &str, verb| is_kept_from_events(&identity(&user(name)), &cluster(), verb);
+        let operator = "system:serviceaccount:system:operator";
+        assert!(kept(operator, Verb::Read) && kept(operator, Verb::Write));
+        assert!(!kept(operator, Verb::Health) && !kept(operator, Verb::Metrics));
+        // A person of this name is somebody else.
+        assert!(!kept("system/operator", Verb::Read));
+        assert!(!kept("system:serviceaccount:team-a:operator", Verb::Read));
+    }
+
+    #[test]
+    fn a_token_for_the_api_server_is_taken_from_people_while_the_document_says_so() {
+        let (jane, app) = (user("jane"), user("system:serviceaccount:team-a:app"));
+        assert_eq!(take_api_server_token(jane.clone(), ApiServerTokens::Accept), Ok(jane.clone()));
+        let refused = Err(Denial::ApiServerToken("user \"jane\"".to_owned()));
+        assert_eq!(take_api_server_token(jane, ApiServerTokens::Refuse), refused);
+        for taken in [ApiServerTokens::Accept, ApiServerTokens::Refuse] {
+            let refused = Err(Denial::OtherAudience("service account \"team-a/app\"".to_owned()));
+            assert_eq!(take_api_server_token(app.clone(), taken), refused);
+        }
     }
 
     /// A server that takes the connection and never answers.
@@ -306,7 +393,8 @@ mod tests {
         let address = silent.local_addr().expect("bound");
         let config = kube::Config::new(format!("http://{address}").parse().expect("valid"));
         let reviews = Reviews::new(kube::Client::try_from(config).expect("a client"));
-        let problem = reviews.decide("token", "a", &document(1).trail, Verb::Read).await.expect_err("no decision");
+        let problem =
+            reviews.decide("token", &cluster(), &document(1).trail, Verb::Read).await.expect_err("no decision");
         assert_eq!(problem.status(), axum::http::StatusCode::SERVICE_UNAVAILABLE);
         assert!(problem.detail().contains("in time"));
     }

@@ -3,13 +3,14 @@
 use super::super::material::Material;
 use super::super::validate::{Storage, Valid};
 use crate::names::{Names, POSTGRES_PORT, POSTGRES_USER};
-use audittrail_crds::document::{Access, Database, Document, Ingest, Sensitive, Tls, Trail, VERSION};
+use crate::settings::Settings;
+use audittrail_crds::document::{Access, ClusterAccess, Database, Document, Ingest, Sensitive, Tls, Trail, VERSION};
 use jiff::Timestamp;
 use std::fmt::Write as _;
 
 /// Builds the document that follows the present one.
-pub fn build(valid: &Valid, material: &Material, now: Timestamp) -> Document {
-    stamp(draft(valid, material), valid.document.as_ref(), now)
+pub fn build(valid: &Valid, material: &Material, settings: &Settings, now: Timestamp) -> Document {
+    stamp(draft(valid, material, settings), valid.document.as_ref(), now)
 }
 
 /// The document's text.
@@ -19,7 +20,7 @@ pub fn render(document: &Document) -> String {
 }
 
 /// Everything but the generations, which are 0.
-fn draft(valid: &Valid, material: &Material) -> Document {
+fn draft(valid: &Valid, material: &Material, settings: &Settings) -> Document {
     let names = &valid.names;
     Document {
         version: VERSION,
@@ -31,7 +32,11 @@ fn draft(valid: &Valid, material: &Material) -> Document {
             claim: valid.claim.clone(),
         },
         database: database(valid, material),
-        access: Access::Kubernetes { audience: names.collector_host() },
+        access: Access::Kubernetes(ClusterAccess {
+            audience: names.collector_host(),
+            api_server_tokens: valid.trail.spec.access.api_server_tokens,
+            operator: Some(format!("{}/{}", settings.namespace, settings.service_account)),
+        }),
         ingest: Ingest {
             write_keys: material.write_keys.clone(),
             kubernetes_objects: valid.trail.spec.ingest.kubernetes.objects,
@@ -145,7 +150,7 @@ mod tests {
                 claim: "c".to_owned(),
             },
             database: Database { uri: Sensitive::new("postgresql://x"), ca: None },
-            access: Access::Kubernetes { audience: "a".to_owned() },
+            access: Access::Kubernetes(ClusterAccess::default()),
             ingest: Ingest::default(),
             catalogue: Catalogue::default(),
             retention_seconds: None,

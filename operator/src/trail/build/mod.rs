@@ -49,7 +49,7 @@ pub struct Children {
 /// Builds all children of a trail.
 pub fn children(valid: &Valid, material: &Material, settings: &Settings, now: Timestamp) -> Children {
     let parent = Parent::of(valid);
-    let document = document::build(valid, material, now);
+    let document = document::build(valid, material, settings, now);
     let mut children = Children {
         new_secrets: secrets::new(&parent, valid, material),
         secrets: Vec::new(),

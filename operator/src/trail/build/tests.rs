@@ -47,7 +47,10 @@ fn full() -> Value {
         "resources": {"requests": {"cpu": "1"}},
         "tracing": {"endpoint": "http://otel.observability.svc:4318"},
     });
-    spec["access"] = json!({"owners": [{"kind": "User", "name": "ann"}, {"kind": "ServiceAccount", "name": "audit"}]});
+    spec["access"] = json!({
+        "owners": [{"kind": "User", "name": "ann"}, {"kind": "ServiceAccount", "name": "audit"}],
+        "apiServerTokens": "Refuse",
+    });
     spec["ingest"] = json!({
         "serviceAccounts": [{"name": "app"}, {"name": "app", "namespace": "other"}],
         "kubernetes": {"objects": "Keep"},
