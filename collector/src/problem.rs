@@ -1,10 +1,12 @@
 //! Errors as clients see them: problem documents (RFC 9457).
 
 use crate::event::json;
+use crate::store::walk::ReadError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::fmt;
+use utoipa::ToSchema;
 
 /// Media type of a problem document (RFC 9457, section 3).
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -20,7 +22,7 @@ pub const ERRORS_MAX: usize = 10_000;
 const QUERY_CANCELED: &str = "57014";
 
 /// One field and the rule that it breaks.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, ToSchema)]
 pub struct FieldError {
     /// Index of the event in its batch, from 0; absent where there is no batch.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,12 +51,20 @@ impl fmt::Display for FieldError {
 
 /// An answer that is not the one hoped for. Its text is for the caller: it never holds secrets or
 /// what other clients sent.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, ToSchema)]
+#[schema(description = "A problem document (RFC 9457).")]
 pub struct Problem {
+    /// The kind of problem, which stays the same.
     r#type: &'static str,
+    /// The kind, as people read it.
     title: &'static str,
+    /// The status of the answer.
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
+    /// What is wrong, and what to do about it.
     detail: String,
+    /// The fields that break rules.
+    #[schema(max_items = 10_000)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
     #[serde(skip)]
@@ -184,6 +194,11 @@ impl Problem {
         Self::new(&UNAVAILABLE, detail).retry_after(retry_after_seconds)
     }
 
+    /// 503: a query took longer than it may.
+    fn query_too_long() -> Self {
+        Self::unavailable(RETRY_AFTER_SECONDS, "the query took too long: ask for less, for example with from and to")
+    }
+
     /// The status that this is answered with.
     pub fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
@@ -192,6 +207,11 @@ impl Problem {
     /// What the caller reads.
     pub fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// The fields that break rules.
+    pub fn errors(&self) -> &[FieldError] {
+        &self.errors
     }
 
     fn with_errors(mut self, mut errors: Vec<FieldError>) -> Self {
@@ -214,16 +234,25 @@ fn summary(errors: &[FieldError]) -> String {
     }
 }
 
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Database(error) => error.into(),
+            ReadError::TooLong => {
+                tracing::warn!("a query took too long");
+                Self::query_too_long()
+            }
+        }
+    }
+}
+
 /// A read that failed. Logged here, since callers only pass it on.
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::Database(refusal) if refusal.code().is_some_and(|code| code == QUERY_CANCELED) => {
                 tracing::warn!(%error, "a query ran into the statement timeout");
-                Self::unavailable(
-                    RETRY_AFTER_SECONDS,
-                    "the query took too long: ask for less, for example with from and to",
-                )
+                Self::query_too_long()
             }
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
                 tracing::error!(%error, "the database holds what this version cannot read");

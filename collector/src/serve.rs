@@ -8,12 +8,14 @@ use crate::forward;
 use crate::ingest::room::Room;
 use crate::listener::{self, Certificate};
 use crate::metrics;
+use crate::query::export::EXPORTS_MAX;
 use crate::server::{self, App, READS_MAX};
 use crate::settings::Serve;
 use crate::store::Store;
 use crate::store::connect::OpenError;
 use crate::store::keeper;
 use crate::store::writer::Writer;
+use crate::tail::Tail;
 use audittrail_crds::document::{Access as AccessBy, Document};
 use axum_server::Handle;
 use std::net::{SocketAddr, TcpListener};
@@ -153,6 +155,7 @@ impl Collector {
     /// Other replicas take the forwardings over while the requests in flight are finished here.
     async fn stop(mut self) {
         self.stopping.cancel();
+        self.app.tail.stop();
         self.listener.graceful_shutdown(Some(DRAIN_TIMEOUT));
         // How they ended makes no difference any more.
         let (_, _) = tokio::join!(self.server, self.forwarder);
@@ -207,12 +210,16 @@ async fn app(
         catalogue: Arc::new(Current::new(documents.clone())),
         room: Room::default(),
         reads: Arc::new(Semaphore::new(READS_MAX)),
+        exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
+        budgets: Arc::default(),
+        tail: Tail::new(store.clone()),
         replica: replica.into(),
         documents: documents.clone(),
     };
     let writer = app.writer.clone();
     parts.spawn(async move { writer.ended().await });
     parts.spawn(metrics::keep());
+    parts.spawn(app.tail.feed().run());
     parts.spawn(keeper::keep(store.clone(), documents.clone(), state.subscribe()));
     parts.spawn(database::keep(store, Arc::clone(&app.replica), documents, state));
     Ok(app)
@@ -276,7 +283,7 @@ fn part_ended(ended: Result<(), JoinError>) -> ServeError {
 mod tests {
     use super::*;
     use crate::document::tests::document;
-    use audittrail_crds::document::{Sensitive, Tls};
+    use audittrail_crds::document::{ClusterAccess, Sensitive, Tls};
 
     #[test]
     fn what_is_followed_while_running_needs_no_restart() {
@@ -297,6 +304,6 @@ mod tests {
         assert!(changed(|now| now.database.uri = Sensitive::new("postgresql://other")));
         assert!(changed(|now| now.trail.claim = "team-b/other".to_owned()));
         assert!(changed(|now| now.tls = Some(Tls { certificate: String::new(), key: Sensitive::new("") })));
-        assert!(changed(|now| now.access = AccessBy::Kubernetes { audience: "a".to_owned() }));
+        assert!(changed(|now| now.access = AccessBy::Kubernetes(ClusterAccess::default())));
     }
 }

@@ -6,21 +6,26 @@ use crate::catalogue::current::Current;
 use crate::database;
 use crate::ingest::room::Room;
 use crate::problem::{Problem, RETRY_AFTER_SECONDS};
+use crate::public_api::audit_events;
+use crate::public_api::budget::Budgets;
 use crate::store::Store;
 use crate::store::writer::Writer;
-use crate::{health, ingest, metrics, query, request, status};
+use crate::tail::{self, Tail};
+use crate::{health, ingest, metrics, openapi, query, request, status};
 use audittrail_crds::document::Document;
 use axum::Router;
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::MethodRouter;
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
+use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt};
+use utoipa_axum::routes;
 
 /// Size of a request's body, in bytes, at most. An API server sends up to 10 MiB of audit events and an envelope
 /// (`--audit-webhook-truncate-enabled`), and never sends a refused batch again.
@@ -58,6 +63,12 @@ pub struct App {
     pub room: Room,
     /// Room for reads: [`READS_MAX`] at once.
     pub reads: Arc<Semaphore>,
+    /// What callers of Segment's Public API have spent.
+    pub budgets: Arc<Mutex<Budgets>>,
+    /// Room for exports: [`EXPORTS_MAX`](query::export::EXPORTS_MAX) at once.
+    pub exports: Arc<Semaphore>,
+    /// What live tails share.
+    pub tail: Tail,
     /// Name of this replica.
     pub replica: Arc<str>,
 }
@@ -99,23 +110,52 @@ impl App {
     }
 }
 
-/// Every route.
+/// Every path and its methods, in one table. Each handler describes itself (`#[utoipa::path]`, of which path and method come):
+/// [`openapi`] is made of that, and one that does not cannot stand here.
+pub fn described() -> Vec<UtoipaMethodRouter<App>> {
+    vec![
+        routes!(query::list::list_events, ingest::http::post_events),
+        routes!(tail::stream_events),
+        routes!(query::event::get_event),
+        routes!(query::export::export_csv),
+        routes!(query::export::export_ndjson),
+        routes!(query::counts::list_event_types),
+        routes!(query::counts::list_actors),
+        routes!(query::counts::list_resources),
+        routes!(ingest::http::post_kubernetes),
+        routes!(ingest::segment::post_track),
+        routes!(ingest::segment::post_batch),
+        routes!(ingest::segment::post_identify),
+        routes!(ingest::segment::post_page),
+        routes!(ingest::segment::post_screen),
+        routes!(ingest::segment::post_group),
+        routes!(ingest::segment::post_alias),
+        routes!(status::get_status),
+        routes!(audit_events::list_audit_events).map(|methods| methods.fallback(audit_events::method_not_allowed)),
+        routes!(openapi::get_openapi),
+        routes!(metrics::endpoint::get_metrics),
+        routes!(health::livez),
+        routes!(health::readyz),
+    ]
+}
+
+/// Every path with its methods: a test walks them and asks each as nobody and as a stranger (`tests/api/access/routes.rs`), so
+/// that a handler which forgets [`access::authorize`](crate::access::authorize) is noticed.
+pub fn routes() -> Vec<(String, MethodRouter<App>)> {
+    let route = |(_, paths, methods): UtoipaMethodRouter<App>| {
+        let mut paths = paths.paths.into_keys();
+        let path = paths.next().expect("a handler has a path");
+        assert!(paths.next().is_none(), "handlers of one entry have one path");
+        (path, methods)
+    };
+    described().into_iter().map(route).collect()
+}
+
+/// Every route, and what all of them share.
 pub fn router(app: App) -> Router {
-    Router::new()
-        .route("/v1/events", get(query::list::list_events).post(ingest::http::post_events))
-        .route("/v1/events.csv", get(query::csv::export_csv))
-        .route("/v1/kubernetes", post(ingest::http::post_kubernetes))
-        .route("/v1/track", post(ingest::segment::post_track))
-        .route("/v1/batch", post(ingest::segment::post_batch))
-        .route("/v1/identify", post(ingest::segment::post_other))
-        .route("/v1/page", post(ingest::segment::post_other))
-        .route("/v1/screen", post(ingest::segment::post_other))
-        .route("/v1/group", post(ingest::segment::post_other))
-        .route("/v1/alias", post(ingest::segment::post_other))
-        .route("/v1/status", get(status::get_status))
-        .route("/metrics", get(metrics::endpoint::get_metrics))
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
+    routes()
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(&path, methods))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(RequestBodyTimeoutLayer::new(BODY_PAUSE_MAX))

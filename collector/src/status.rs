@@ -2,6 +2,7 @@
 
 use crate::access::{self, Verb};
 use crate::database::{self, State as Log};
+use crate::openapi;
 use crate::problem::Problem;
 use crate::server::App;
 use audittrail_crds::document::{self, Document};
@@ -28,6 +29,15 @@ struct Facts {
 
 /// The state of the trail. Needs `get` on `audittrails/health`. 200 also when the database is away: that is
 /// what the report tells.
+#[utoipa::path(
+    get, path = "/v1/status", tag = openapi::STATE,
+    summary = "How the trail is",
+    description = "Tried for this very answer: a row is written and read back. 200 also when the database is away, which is what the report tells.",
+    responses(
+        (status = 200, description = "The report.", body = ref("#/components/schemas/Report")),
+        openapi::answers::Asking
+    )
+)]
 pub async fn get_status(State(app): State<App>, headers: HeaderMap) -> Result<Json<Report>, Problem> {
     access::authorize(&app, &headers, Verb::Health).await?;
     let document = app.document();

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// Events of one read: a body full of usual ones, and at most some 64 MiB of the largest.
-const READ_MAX_EVENTS: i64 = 500;
+const READ_MAX_EVENTS: usize = 500;
 
 /// How often a forwarding which has caught up looks for new events.
 const IDLE_POLL: Duration = Duration::from_millis(200);

@@ -2,11 +2,12 @@
 
 use super::{
     CONNECTIONS_MAX, CONNECTIONS_NOW, DATABASE_UP, EPOCH, FORWARDED, FORWARDING_LAG_EVENTS, FORWARDING_LAG_SECONDS,
-    FORWARDINGS, FORWARDINGS_NOW, LAST_SEQUENCE, QUEUE_BYTES, QUEUE_REQUESTS, SEGMENTS, SEGMENTS_NOW, forwarding_label,
-    install, process,
+    FORWARDINGS, FORWARDINGS_NOW, LAST_SEQUENCE, QUEUE_BYTES, QUEUE_REQUESTS, SEGMENTS, SEGMENTS_NOW, STREAMS,
+    forwarding_label, install, process,
 };
 use crate::access::{self, Verb};
 use crate::ingest::room::ROOM_MAX_BYTES;
+use crate::openapi;
 use crate::problem::Problem;
 use crate::server::App;
 use crate::status;
@@ -26,11 +27,20 @@ const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The metrics of this replica. Needs `get` on the non-resource URL `/metrics`, or an owner's token.
+#[utoipa::path(
+    get, path = "/metrics", tag = openapi::STATE,
+    summary = "Metrics of this replica",
+    responses(
+        (status = 200, description = "In Prometheus' text format 0.0.4.", content_type = "text/plain", body = String),
+        openapi::answers::Asking
+    )
+)]
 pub async fn get_metrics(State(app): State<App>, headers: HeaderMap) -> Result<impl IntoResponse, Problem> {
     access::authorize(&app, &headers, Verb::Metrics).await?;
     process::measure();
     measure_pool(&app);
     measure_queue(&app);
+    STREAMS.gauge().set(u32::try_from(app.tail.open()).unwrap_or(u32::MAX));
     let answered = matches!(timeout(DATABASE_TIMEOUT, measure_log(&app)).await, Ok(Ok(())));
     DATABASE_UP.gauge().set(f64::from(answered));
     Ok(([(header::CONTENT_TYPE, TEXT_FORMAT)], install().render()))

@@ -121,7 +121,7 @@ macro_rules! metrics {
     (@label $label:literal, $values:expr) => { Some(($label, &$values)) };
 }
 
-const INPUTS: [&str; 4] = ["native", "cloudevents", "kubernetes", "segment"];
+const INPUTS: [&str; 5] = ["native", "cloudevents", "kubernetes", "segment", "view"];
 const REASONS: [&str; 12] = [
     "invalid",
     "unauthenticated",
@@ -165,6 +165,8 @@ metrics! {
         "Requests that wait for their group.";
     QUEUE_BYTES = Gauge "audittrail_queue_bytes"
         "Memory held by the bodies and events of requests in flight.";
+    STREAMS = Gauge "audittrail_live_tails"
+        "Live tails that are open.";
     DATABASE_UP = Gauge "audittrail_database_up"
         "1 when the database answered this scrape, else 0; the gauges of the log and of forwardings are then as they were.";
     CONNECTIONS_NOW = Gauge "audittrail_database_connections" ["state": CONNECTIONS]
@@ -212,6 +214,8 @@ pub enum Input {
     Kubernetes,
     /// Calls of Segment's Tracking API.
     Segment,
+    /// None: the collector records who looked.
+    View,
 }
 
 impl Input {
@@ -412,7 +416,7 @@ mod tests {
 
     #[test]
     fn labels_are_of_their_lists() {
-        let inputs = [Input::Native, Input::CloudEvents, Input::Kubernetes, Input::Segment];
+        let inputs = [Input::Native, Input::CloudEvents, Input::Kubernetes, Input::Segment, Input::View];
         assert_eq!(inputs.map(Input::label), INPUTS);
         let named = CALLS.map(|name| CALLS[Call::named(name) as usize]);
         assert_eq!(named, CALLS);

@@ -1,10 +1,15 @@
 //! Asking: filters, pages and CSV.
 
-pub mod csv;
+pub mod counts;
 pub mod cursor;
+pub mod event;
+pub mod export;
 pub mod filter;
 pub mod list;
 pub mod parameters;
+pub mod place;
+pub mod record;
+pub mod words;
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -3,10 +3,12 @@
 use super::epoch::Knowledge;
 use super::hosts::Hosts;
 use super::uri::{self, UriError};
+use crate::query::cursor::CursorKey;
 use audittrail_crds::document;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
@@ -32,6 +34,8 @@ pub struct Store {
     pub(crate) pool: PgPool,
     /// What this process has seen of the log.
     pub(super) known: Arc<Knowledge>,
+    /// Read when it is first needed.
+    pub(super) cursor_key: Arc<OnceCell<CursorKey>>,
     hosts: Arc<Hosts>,
     /// Ends what follows the hosts with the last clone.
     _following: Arc<DropGuard>,
@@ -83,7 +87,13 @@ impl Store {
         let pool = hosts.checking(options).connect_lazy_with(first);
         let end = CancellationToken::new();
         tokio::spawn(end.clone().run_until_cancelled_owned(Arc::clone(&hosts).follow(pool.clone())));
-        Ok(Self { pool, known: Arc::default(), hosts, _following: Arc::new(end.drop_guard()) })
+        Ok(Self {
+            pool,
+            known: Arc::default(),
+            cursor_key: Arc::default(),
+            hosts,
+            _following: Arc::new(end.drop_guard()),
+        })
     }
 
     /// Says that something about the database is odd: the primary is searched again, in the background.
@@ -164,6 +174,8 @@ fn with_session(mut options: PgConnectOptions, ca: Option<&str>) -> PgConnectOpt
         ("synchronous_commit", "on"),
         ("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_TIMEOUT),
         ("statement_timeout", STATEMENT_TIMEOUT),
+        // Statements are short: compiling one takes longer than running it.
+        ("jit", "off"),
         // A machine of ours that is gone says no farewell: Postgres notices, and frees what its sessions have locked.
         ("tcp_keepalives_idle", "10"),
         ("tcp_keepalives_interval", "5"),

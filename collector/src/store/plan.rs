@@ -31,7 +31,7 @@ pub enum Outcome {
 }
 
 /// The answer to a stored request.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Receipt {
     /// Events stored by this request.
@@ -39,6 +39,7 @@ pub struct Receipt {
     /// Events that were there already.
     pub duplicates: usize,
     /// Highest sequence among the events of the request.
+    #[schema(required)]
     pub last_sequence: Option<i64>,
 }
 
