@@ -57,6 +57,14 @@ bench-ingest: ## How fast events are accepted, beside Postgres alone; writes doc
 bench-growth: ## The same with up to a hundred million events stored: hours, and 100 GiB of disk. Prints only.
 	@$(BENCH_INGEST) --stored 1,10,100
 
+.PHONY: bench-csv
+bench-csv: ## How fast events are exported, beside COPY; writes docs/benchmarks.md. About 5 minutes.
+	@cargo build --locked --release -p audittrail-collector -p audittrail-tests --bins && target/release/bench-csv --output docs/benchmarks.md
+
+.PHONY: bench-query
+bench-query: ## How fast questions are answered, beside hand-written queries; writes docs/benchmarks.md. About 20 minutes, 25 GiB of disk.
+	@cargo build --locked --release -p audittrail-collector -p audittrail-tests --bins && target/release/bench-query --output docs/benchmarks.md
+
 .PHONY: generate
 generate: ## Writes the custom resource definitions from the types.
 	cargo run --locked --quiet -p audittrail-crds --bin generate

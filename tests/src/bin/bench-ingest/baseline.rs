@@ -1,9 +1,9 @@
 //! What Postgres does with the same rows, on the same server with the same settings. The SQL stands beside.
 
-use crate::client::{Load, Outcome};
-use crate::events::hex;
 use audittrail_collector::store::Store;
 use audittrail_crds::document::{Database, Sensitive};
+use audittrail_tests::bench::client::{Load, Outcome};
+use audittrail_tests::bench::events::hex;
 use audittrail_tests::postgres::Postgres;
 use sqlx::{Connection, Executor, PgConnection};
 use std::fmt::Write as _;

@@ -5,27 +5,21 @@
 //! it, the client too, shares the machine. Talks to 127.0.0.1 only.
 
 mod baseline;
-mod client;
-mod collector;
-mod events;
 mod segments;
-mod table;
 
+use audittrail_tests::bench::POSTGRES_SETTINGS;
+use audittrail_tests::bench::client::{self, Load, Outcome};
+use audittrail_tests::bench::collector::Collector;
+use audittrail_tests::bench::table::{self, Row, Table};
 use audittrail_tests::postgres::Postgres;
 use clap::Parser;
-use client::{Load, Outcome};
-use collector::Collector;
 use std::path::PathBuf;
-use table::{Row, Table};
 
 /// Events of one measured run of the batch load.
 const BATCH_RUN_EVENTS: usize = 400_000;
 
 /// Events of one measured run of the load with one event a request.
 const SINGLE_RUN_EVENTS: usize = 100_000;
-
-/// Settings of the server beside Postgres' defaults, for baselines and collector alike.
-const SETTINGS: &[(&str, &str)] = &[("max_wal_size", "4GB"), ("shared_buffers", "512MB")];
 
 /// Many events in large requests, as forwarders and loaders send them.
 const BATCHES: Load = Load { connections: 8, events_a_request: 500 };
@@ -58,13 +52,13 @@ async fn main() {
     let settings = Settings::parse();
     // Only a second call would fail.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let postgres = Postgres::start_with(SETTINGS);
+    let postgres = Postgres::start_with(POSTGRES_SETTINGS);
     let mut table = Table::new(&postgres).await;
     compare(&settings, &postgres, &mut table).await;
     let text = table.finish();
     println!("{text}");
     if let Some(path) = &settings.output {
-        table::write_into(path, &text);
+        table::write_into(path, "bench-ingest", &text);
     }
 }
 
@@ -107,7 +101,7 @@ async fn grow(settings: &Settings, collector: &Collector, table: &mut Table) {
         while collector.stored().await < millions * 1_000_000 {
             client::run(collector, BATCHES, BATCH_RUN_EVENTS).await;
         }
-        collector.until_segments_are_indexed().await;
+        collector.until_blocks_are_written_down().await;
         let (mut batches, mut singles) = (Vec::new(), Vec::new());
         for _ in 0..settings.runs {
             batches.push(client::run(collector, BATCHES, BATCH_RUN_EVENTS).await);

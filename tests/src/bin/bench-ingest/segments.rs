@@ -1,8 +1,8 @@
-//! What readers and writers feel while segments are made, indexed and dropped.
+//! What readers and writers feel while segments are made, blocks written down, and segments dropped.
 
-use crate::client::{self, Going};
-use crate::collector::Collector;
-use crate::table::{Row, Table};
+use audittrail_tests::bench::client::{self, Going};
+use audittrail_tests::bench::collector::Collector;
+use audittrail_tests::bench::table::{Row, Table};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -15,7 +15,7 @@ const QUIET: Duration = Duration::from_secs(5);
 /// Puts each of the keeper's doings into a stream of writes and reads. The log must have closed segments, which are gone
 /// afterwards.
 pub async fn measure(collector: &Collector, table: &mut Table) {
-    collector.until_segments_are_indexed().await;
+    collector.until_blocks_are_written_down().await;
     let going = client::go_on(collector, CONNECTIONS);
     sleep(QUIET).await;
     row(table, "4 writers and 4 readers, nothing else", going).await;
@@ -26,9 +26,9 @@ pub async fn measure(collector: &Collector, table: &mut Table) {
     row(table, "… while four segments are made", going).await;
 
     let going = client::go_on(collector, CONNECTIONS);
-    collector.run(include_str!("unindex.sql")).await;
-    collector.until_segments_are_indexed().await;
-    row(table, "… while closed segments are indexed", going).await;
+    collector.run("DELETE FROM posting; DELETE FROM block").await;
+    collector.until_blocks_are_written_down().await;
+    row(table, "… while blocks are written down", going).await;
 
     let going = client::go_on(collector, CONNECTIONS);
     collector.retain(1);

@@ -1,9 +1,9 @@
 //! The load: connections which each send request after request and wait for every answer. Bytes are written and
 //! read by hand, so that the client takes little of the machine it shares.
 
-use crate::collector::Collector;
-use crate::events::Events;
-use audittrail_tests::served::{OWNER, WRITE_KEY};
+use super::collector::Collector;
+use super::events::Events;
+use crate::served::{OWNER, WRITE_KEY};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -79,6 +79,7 @@ const PAGE: &str = "/v1/events?limit=100";
 const ANSWER_MAX_BYTES: usize = 256 * 1024;
 
 /// Requests that go on until they are stopped.
+#[derive(Debug)]
 pub struct Going {
     left: Arc<AtomicUsize>,
     writes: JoinSet<Vec<Duration>>,

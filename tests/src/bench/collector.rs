@@ -1,8 +1,8 @@
 //! The collector under test: its release build, as a process of its own.
 
+use crate::postgres::Postgres;
+use crate::served::{OWNER, document};
 use audittrail_crds::document::Document;
-use audittrail_tests::postgres::Postgres;
-use audittrail_tests::served::{OWNER, document};
 use sqlx::{Connection, Executor, PgConnection};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ const TICKS_PER_SECOND: u64 = 100;
 const POLL: Duration = Duration::from_millis(5);
 
 /// A running collector; ended when dropped.
+#[derive(Debug)]
 pub struct Collector {
     process: Child,
     program: PathBuf,
@@ -32,7 +33,11 @@ pub struct Collector {
 impl Collector {
     /// Starts `program` on an empty database and waits until it takes events.
     pub async fn start(program: &Path, postgres: &Postgres) -> Self {
-        let database = &postgres.create_database().await;
+        Self::start_on(program, postgres, &postgres.create_database().await).await
+    }
+
+    /// Starts `program` on this database of the server and waits until it takes events.
+    pub async fn start_on(program: &Path, postgres: &Postgres, database: &str) -> Self {
         let socket = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
         let address = socket.local_addr().expect("a bound socket has an address");
         drop(socket);
@@ -59,6 +64,11 @@ impl Collector {
         collector.until_it_takes_events(begun).await;
         collector.ready_after = begun.elapsed();
         collector
+    }
+
+    /// URI of its database.
+    pub fn database(&self) -> &str {
+        &self.database
     }
 
     /// `host:port`.
@@ -109,10 +119,10 @@ impl Collector {
         std::fs::rename(&beside, &self.document).expect("in place");
     }
 
-    /// Waits until no closed segment lacks its indexes.
-    pub async fn until_segments_are_indexed(&self) {
-        let waiting = "SELECT count(*) FROM segment, head WHERE end_sequence <= next_sequence AND indexed_at IS NULL";
-        self.until(waiting, 0).await;
+    /// Waits until every whole block is written down.
+    pub async fn until_blocks_are_written_down(&self) {
+        // 50,000 is BLOCK_EVENTS of collector/src/store/block.rs.
+        self.until("SELECT next_sequence / 50000 - (SELECT count(*) FROM block) FROM head", 0).await;
     }
 
     /// Asks the collector's database for a number.
@@ -128,8 +138,22 @@ impl Collector {
 
     /// Resident memory of the process, in MiB.
     pub fn resident_mib(&self) -> u64 {
+        self.status_mib("VmRSS:")
+    }
+
+    /// The most resident memory that the process has had since [`Collector::forget_most_resident`], in MiB.
+    pub fn most_resident_mib(&self) -> u64 {
+        self.status_mib("VmHWM:")
+    }
+
+    /// Lets the most resident memory begin anew with what it is now (proc(5), `clear_refs`).
+    pub fn forget_most_resident(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.process.id()), "5").expect("the process is ours");
+    }
+
+    fn status_mib(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells it");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux tells it");
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
         kib / 1024
     }

@@ -1,13 +1,14 @@
 //! The table of results.
 
-use crate::client::Outcome;
-use audittrail_tests::postgres::Postgres;
+use super::client::Outcome;
+use crate::postgres::Postgres;
 use sqlx::{Connection, PgConnection};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 /// A line of the table.
+#[derive(Debug)]
 pub struct Row {
     what: String,
     ours: String,
@@ -17,6 +18,7 @@ pub struct Row {
 }
 
 /// The table.
+#[derive(Debug)]
 pub struct Table {
     machine: String,
     rows: Vec<Row>,
@@ -26,6 +28,11 @@ impl Row {
     /// A figure without a baseline.
     pub fn fact(what: &str, figure: String, aim: &'static str) -> Self {
         Self { what: what.to_owned(), ours: figure, baseline: String::new(), ratio: String::new(), aim }
+    }
+
+    /// A figure beside that of a baseline, with ours by the baseline's.
+    pub fn compared(what: &str, ours: String, baseline: String, ratio: f64, aim: &'static str) -> Self {
+        Self { what: what.to_owned(), ours, baseline, ratio: format!("{ratio:.2}"), aim }
     }
 
     /// Medians of our runs beside those of a baseline.
@@ -70,6 +77,13 @@ impl Table {
         self.rows.push(row);
     }
 
+    /// Adds lines, and prints them.
+    pub fn extend(&mut self, rows: Vec<Row>) {
+        for row in rows {
+            self.add(row);
+        }
+    }
+
     /// The table as Markdown.
     pub fn finish(self) -> String {
         let mut text = format!("Machine: {}. Client, collector and Postgres share it.\n\n", self.machine);
@@ -82,15 +96,16 @@ impl Table {
     }
 }
 
-/// Between these the table stands in a page.
-const MARKERS: [&str; 2] = ["<!-- make bench-ingest -->\n", "<!-- end -->"];
+/// Ends the table in a page.
+const END: &str = "<!-- end -->";
 
-/// Writes the table into a page, in the place of the one before.
-pub fn write_into(page: &Path, table: &str) {
+/// Writes the table into a page, in the place of the one before: between `<!-- make TARGET -->` and the next `<!-- end -->`.
+pub fn write_into(page: &Path, target: &str, table: &str) {
+    let begin = format!("<!-- make {target} -->\n");
     let text = std::fs::read_to_string(page).expect("the page can be read");
-    let (before, rest) = text.split_once(MARKERS[0]).expect("the page has the first marker");
-    let (_, after) = rest.split_once(MARKERS[1]).expect("the page has the second marker");
-    let text = [before, MARKERS[0], "\n", table, "\n", MARKERS[1], after].concat();
+    let (before, rest) = text.split_once(&begin).expect("the page has the first marker");
+    let (_, after) = rest.split_once(END).expect("the page has the second marker");
+    let text = [before, &begin, "\n", table, "\n", END, after].concat();
     std::fs::write(page, text).expect("the page can be written");
 }
 

@@ -15,6 +15,7 @@ const NO_ID: &str = "00000000000000000000000000000000";
 const DAYS_OF_A_MONTH: usize = 28;
 
 /// The body of a request, sent again and again with new ids.
+#[derive(Debug)]
 pub struct Events {
     random: SmallRng,
     body: Vec<u8>,
