@@ -146,7 +146,9 @@ events_short() {
 source_receives() {
 	say "The source has received (kubectl -n audit-source logs deployment/audit-source):"
 	within "$SEEN_WITHIN_SECONDS" source_has 'Warehouse Enabled' || fail "the source has not received the events"
-	kubectl -n audit-source logs deployment/audit-source --tail=12
+	# The last thing that the owner did; who looks is in the trail like everything else.
+	within "$SEEN_WITHIN_SECONDS" source_has 'Audit Trail Exported' || fail "the source has not received that an owner looked"
+	kubectl -n audit-source logs deployment/audit-source --tail=16
 }
 
 source_has() { kubectl -n audit-source logs deployment/audit-source | grep -q "$1"; }

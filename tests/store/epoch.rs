@@ -47,6 +47,7 @@ async fn a_database_put_back_from_a_snapshot_begins_an_epoch() {
     postgres.restart();
     served.until("it writes again", || async { served.state().await == "verified" }).await;
     served.add(vec![event("lost 1"), event("lost 2")]).await;
+    // The page is the fourth event: who looked.
     let cursor = served.page("/v1/events?limit=1").await["nextCursor"].as_str().expect("more").to_owned();
 
     postgres.stop();
@@ -57,7 +58,7 @@ async fn a_database_put_back_from_a_snapshot_begins_an_epoch() {
     assert_eq!(epochs(&served).await, [("kept".to_owned(), 0), ("after".to_owned(), 1)]);
     let raised = &log(&served).await["raised"];
     assert_eq!(raised["firstSequence"], 1);
-    assert_eq!(raised["reason"], "in epoch 0 the log had 3 events; it was found in epoch 0 with 1");
+    assert_eq!(raised["reason"], "in epoch 0 the log had 4 events; it was found in epoch 0 with 1");
     let answer = served.get(&format!("/v1/events?limit=1&cursor={cursor}")).send().await.expect("answered");
     assert_eq!(answer.status(), 400);
     assert!(answer.text().await.expect("text").contains("before the database was restored"));

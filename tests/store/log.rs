@@ -53,7 +53,7 @@ async fn append(writer: &Writer, events: Vec<Event>) -> Result<Receipt, WriteErr
 }
 
 async fn everything(store: &Store) -> Vec<StoredEvent> {
-    store.events_from(0, i64::MAX).await.expect("readable")
+    store.events_from(0, usize::MAX).await.expect("readable")
 }
 
 fn ids(events: &[StoredEvent]) -> Vec<&str> {

@@ -50,8 +50,10 @@ fn track(id: &str) -> Value {
     json!({"type": "track", "event": "Invoice Sent", "userId": "usr_1", "messageId": id})
 }
 
+/// What was written with the key, oldest first. The collector records who looks beside it.
 async fn events(served: &Served, query: &str) -> Vec<Value> {
-    let mut page = served.page(&format!("/v1/events?order=asc&limit=1000{query}")).await;
+    let path = format!("/v1/events?order=asc&limit=1000&submittedBy=acme%2FwriteKey{query}");
+    let mut page = served.page(&path).await;
     let Value::Array(events) = page["events"].take() else { panic!("events") };
     events
 }
@@ -335,11 +337,12 @@ async fn events_forwarded_from_trail_to_trail_arrive_equal() {
     });
     let sending = Served::start(&sending).await;
     sending.add(various()).await;
-    let all = events(&sending, "").await.len();
-    receiving.until("every event is there", || async { events(&receiving, "").await.len() >= all }).await;
+    let all = various().len();
+    receiving.until("every event is there", || async { events(&receiving, "").await.len() == all }).await;
 
-    let mut sent = events(&sending, "").await;
+    // In this order: that somebody looks at the sending trail is forwarded too.
     let mut arrived = events(&receiving, "").await;
+    let mut sent = events(&sending, "").await;
     let last = (sent.pop().expect("the large one"), arrived.pop().expect("the large one"));
     for event in sent.iter_mut().chain(&mut arrived) {
         for member in ["sequence", "epoch", "receivedAt", "submittedBy"] {
