@@ -10,11 +10,14 @@ use serde::Serialize;
 /// OR within a field, AND across them; an empty field matches everything. Values are compared exactly.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Filter {
-    /// `type`: names of events.
+    /// `type`: names of events, as they were asked for.
     pub types: Vec<String>,
+    /// The same, and how the catalogue spells them: events may be older than the catalogue. No part of what was asked.
+    #[serde(skip)]
+    pub spellings: Vec<String>,
     /// `area`: product areas of the catalogue.
     pub areas: Vec<String>,
-    /// Names of the events of `areas`: [`Filter::spell`] asks the catalogue for them.
+    /// The catalogue's types of `areas`. No part of what was asked.
     #[serde(skip)]
     pub area_types: Vec<String>,
     /// `actor`: identities of actors.
@@ -50,10 +53,13 @@ pub enum Order {
 impl Filter {
     /// Takes what belongs to the filter out of the parameters. An area must be one of the catalogue's.
     pub fn take(parameters: &mut Parameters, catalogue: &Catalogue) -> Self {
+        let types = parameters.texts("type");
+        let areas = areas(parameters, catalogue);
         let filter = Self {
-            types: parameters.texts("type"),
-            areas: areas(parameters, catalogue),
-            area_types: Vec::new(),
+            spellings: spellings(&types, catalogue),
+            types,
+            area_types: areas.iter().flat_map(|area| catalogue.types_of(area)).map(str::to_owned).collect(),
+            areas,
             actors: parameters.texts("actor"),
             actor_types: parameters.named("actorType", ActorType::parse, ActorType::NAMES),
             resources: parameters.texts("resource"),
@@ -70,26 +76,11 @@ impl Filter {
         filter
     }
 
-    /// Asks for types in the catalogue's spelling too, and for those of the areas. As given they stay: events may be older
-    /// than the catalogue.
-    pub fn spell(&mut self, catalogue: &Catalogue) {
-        self.area_types = self.areas.iter().flat_map(|area| catalogue.types_of(area)).map(str::to_owned).collect();
-        let spelt: Vec<String> = self.types.iter().filter_map(|given| catalogue.spelling(given).ok()).collect();
-        self.types.extend(spelt);
-        self.types.sort_unstable();
-        self.types.dedup();
-    }
-
-    /// Whether it asks for everything.
-    pub fn is_everything(&self) -> bool {
-        *self == Self::default()
-    }
-
     /// Whether it asks for this event. The database decides in the same way (`store/read.rs`).
     pub fn matches(&self, stored: &StoredEvent) -> bool {
         let event = &stored.event;
         let (actor, resource) = (event.actor.as_ref(), event.resource.as_ref());
-        any(&self.types, Some(&event.r#type))
+        any(&self.spellings, Some(&event.r#type))
             && any(&self.area_types, Some(&event.r#type))
             && any(&self.actors, actor.map(|actor| &actor.id))
             && any(&self.actor_types, actor.map(|actor| &actor.r#type))
@@ -106,6 +97,14 @@ impl Filter {
 /// Whether a value is one of those asked for; nothing asked is everything.
 fn any<T: PartialEq>(asked: &[T], value: Option<&T>) -> bool {
     asked.is_empty() || value.is_some_and(|value| asked.contains(value))
+}
+
+fn spellings(types: &[String], catalogue: &Catalogue) -> Vec<String> {
+    let spelt = types.iter().filter_map(|given| catalogue.spelling(given).ok());
+    let mut spellings: Vec<String> = types.iter().cloned().chain(spelt).collect();
+    spellings.sort_unstable();
+    spellings.dedup();
+    spellings
 }
 
 fn areas(parameters: &mut Parameters, catalogue: &Catalogue) -> Vec<String> {
@@ -181,8 +180,9 @@ mod tests {
             filter,
             Filter {
                 types: vec!["Warehouse Disabled".to_owned()],
+                spellings: vec!["Warehouse Disabled".to_owned()],
                 areas: vec!["warehouses".to_owned()],
-                area_types: Vec::new(),
+                area_types: Catalogue::default().types_of("Warehouses").map(str::to_owned).collect(),
                 actors: vec!["usr_1".to_owned()],
                 actor_types: vec![ActorType::User],
                 resources: vec!["wh_1".to_owned()],
@@ -207,15 +207,14 @@ mod tests {
 
     #[test]
     fn a_type_is_asked_for_as_given_and_in_the_spelling_of_the_catalogue() {
-        let (mut filter, _) = parse(&[("type", "space DELETED"), ("type", "Unheard Of")]).expect("valid");
-        filter.spell(&Catalogue::default());
-        assert_eq!(filter.types, ["Space Deleted", "Unheard Of", "space DELETED"]);
+        let (filter, _) = parse(&[("type", "space DELETED"), ("type", "Unheard Of")]).expect("valid");
+        assert_eq!(filter.spellings, ["Space Deleted", "Unheard Of", "space DELETED"]);
+        assert_eq!(filter.types, ["Unheard Of", "space DELETED"]);
     }
 
     #[test]
     fn an_area_asks_for_its_types_and_an_unknown_one_is_told_the_known_ones() {
-        let (mut filter, _) = parse(&[("area", "computed TRAITS")]).expect("valid");
-        filter.spell(&Catalogue::default());
+        let (filter, _) = parse(&[("area", "computed TRAITS")]).expect("valid");
         assert_eq!(filter.area_types.len(), 6);
         assert!(filter.area_types.contains(&"Computed Trait Created".to_owned()));
         let refusal = refusal(&[("area", "Warehouses"), ("area", "Nowhere")]);
@@ -228,8 +227,7 @@ mod tests {
         stored.event.resource = Some(Resource { r#type: "warehouse".to_owned(), id: "wh_1".to_owned(), name: None });
         stored.event.outcome = Some(Outcome::Success);
         let matches = |query: &[(&str, &str)]| {
-            let (mut filter, _) = parse(query).expect("valid");
-            filter.spell(&Catalogue::default());
+            let (filter, _) = parse(query).expect("valid");
             filter.matches(&stored)
         };
         assert!(matches(&[]));

@@ -87,21 +87,18 @@ pub async fn list_events(
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Json<Page>, Problem> {
     let reader = access::authorize(&app, &headers, Verb::Read).await?;
-    let catalogue = app.catalogue();
-    let parts = Parts::parse(pairs, &catalogue)?;
-    let mut filter = parts.filter.clone();
-    filter.spell(&catalogue);
+    let parts = Parts::parse(pairs, &app.catalogue())?;
     let store = app.store().await?;
     let (key, selection) = (store.cursor_key().await?, parts.selection());
     let scope = |log_id| Scope { key, log_id, reader: &reader, selection };
     let window = match &parts.cursor {
         Some(cursor) => go_on(&app, cursor, scope).await?,
-        None => pin(&app, &filter).await?,
+        None => pin(&app, &parts.filter).await?,
     };
     // The page is read while it is recorded, and answered when it is.
     let (mut events, ()) = tokio::try_join!(
         // One more than asked for tells whether there is a next page.
-        read(&app, &filter, &window.sequences, parts.order, parts.limit + 1),
+        read(&app, &parts.filter, &window.sequences, parts.order, parts.limit + 1),
         parts.record(&app, &reader, &headers),
     )?;
     let more = i64::try_from(events.len()).is_ok_and(|count| count > parts.limit);

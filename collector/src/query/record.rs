@@ -178,6 +178,7 @@ fn details(view: View<'_>, cut: &mut Cut) -> Map<String, Value> {
 fn of_filter(filter: &Filter) -> Vec<(&'static str, Value)> {
     let Filter {
         types,
+        spellings: _,
         areas,
         area_types: _,
         actors,

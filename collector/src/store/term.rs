@@ -54,7 +54,7 @@ pub(super) struct Group {
 pub(super) fn groups(filter: &Filter) -> Vec<Group> {
     let of = |field, values: &[String]| Group { field, values: values.to_vec() };
     let all = [
-        of(Field::Type, &filter.types),
+        of(Field::Type, &filter.spellings),
         of(Field::Type, &filter.area_types),
         of(Field::Actor, &filter.actors),
         Group { field: Field::ActorType, values: names(&filter.actor_types, ActorType::as_str) },
@@ -78,7 +78,7 @@ mod tests {
     fn only_what_is_asked_for_is_a_group() {
         assert_eq!(groups(&Filter::default()), []);
         let filter = Filter {
-            types: vec!["a".to_owned()],
+            spellings: vec!["a".to_owned()],
             area_types: vec!["b".to_owned(), "c".to_owned()],
             outcomes: vec![Outcome::Denied],
             ..Filter::default()

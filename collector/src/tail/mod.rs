@@ -155,8 +155,7 @@ pub async fn stream_events(
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Response, Problem> {
     let identity = access::authorize(&app, &headers, Verb::Read).await?;
-    let catalogue = app.catalogue();
-    let mut asked = Asked::parse(pairs, &headers, &catalogue)?;
+    let asked = Asked::parse(pairs, &headers, &app.catalogue())?;
     let slot = app.tail.slot()?;
     let resumed = match asked.after {
         Some((name, place)) => Some(resume(&app, name, place).await?),
@@ -164,7 +163,6 @@ pub async fn stream_events(
     };
     let named: Vec<_> = asked.after.iter().map(|(_, place)| (AFTER, place.to_string())).collect();
     record::view(&app, &identity, &headers, View { how: How::Stream, filter: &asked.filter, asked: &named }).await?;
-    asked.filter.spell(&catalogue);
     let start = match resumed {
         Some(start) => start,
         None => now(&app).await?,

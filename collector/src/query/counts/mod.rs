@@ -182,14 +182,12 @@ pub async fn list_resources(
 impl Parts {
     fn parse(pairs: Vec<(String, String)>, catalogue: &Catalogue) -> Result<Self, Problem> {
         let mut parameters = Parameters::new(pairs);
-        let mut parts = Self {
+        let parts = Self {
             filter: Filter::take(&mut parameters, catalogue),
             prefix: Prefix::take(&mut parameters),
             limit: usize::try_from(parameters.number("limit", &LIMITS).unwrap_or(LIMIT_DEFAULT)).unwrap_or_default(),
         };
-        parameters.finish()?;
-        parts.filter.spell(catalogue);
-        Ok(parts)
+        parameters.finish().map(|()| parts)
     }
 }
 

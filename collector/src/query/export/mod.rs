@@ -125,15 +125,12 @@ async fn export(
     format: Format,
 ) -> Result<Response, Problem> {
     let reader = access::authorize(app, headers, Verb::Read).await?;
-    let catalogue = app.catalogue();
-    let parts = Parts::parse(pairs, format, &catalogue)?;
+    let parts = Parts::parse(pairs, format, &app.catalogue())?;
     require_marked_end(version)?;
-    let mut filter = parts.filter.clone();
-    filter.spell(&catalogue);
     let place = place(app)?;
-    let left = left(app, &filter, &parts).await?;
+    let left = left(app, &parts).await?;
     parts.record(app, &reader, headers).await?;
-    let walk = app.store().await?.walk(Arc::new(filter), left, parts.order);
+    let walk = app.store().await?.walk(Arc::new(parts.filter.clone()), left, parts.order);
     let mut export = Export::new(app.clone(), walk, format);
     let mut chunk = Chunk::new(format);
     chunk.text(&parts.preface());
@@ -207,10 +204,10 @@ fn place(app: &App) -> Result<OwnedSemaphorePermit, Problem> {
 }
 
 /// The sequences that are asked for: all that can match now, or those after the last row that the client has.
-async fn left(app: &App, filter: &Filter, parts: &Parts) -> Result<Range<i64>, Problem> {
+async fn left(app: &App, parts: &Parts) -> Result<Range<i64>, Problem> {
     let _turn = app.read_turn().await?;
     let store = app.store().await?;
-    let window = store.window(filter).await?.sequences;
+    let window = store.window(&parts.filter).await?.sequences;
     let Some(after) = parts.after else { return Ok(window) };
     let standing = store.standing(after.epoch, after.sequence).await?;
     let next = after.next(&standing).map_err(|error| error.of("after"))?;
