@@ -175,9 +175,9 @@ fn details(audit: &Members, stage: &str, cut: &mut Cut) -> Members {
     details
 }
 
-/// Path of the URI, without its query part.
+/// Path of the URI, without its query part; none where nothing is left.
 fn path(audit: &Members) -> Option<&str> {
-    text(audit, "requestURI").and_then(|uri| uri.split('?').next())
+    text(audit, "requestURI").and_then(|uri| uri.split('?').next()).filter(|path| !path.is_empty())
 }
 
 /// What happened, in the manner of the catalogue: a thing, then a participle.
@@ -326,6 +326,13 @@ mod tests {
     fn neither_bodies_nor_query_parts_are_kept() {
         let text = serde_json::to_string(&one(&scaled())).expect("JSON");
         assert!(!text.contains("hunter2") && !text.contains("fieldManager"), "{text}");
+    }
+
+    #[test]
+    fn a_request_without_a_path_was_made_at_the_root() {
+        let event = one(&json!({"requestURI": "?watch=1"}));
+        assert_eq!(event.resource.expect("kept").id, "/");
+        assert!(!event.details.expect("kept").contains_key("path"));
     }
 
     #[test]
