@@ -29,6 +29,8 @@ pub enum Type {
     ReferencesResolved,
     /// Forwarding: the source accepts.
     SourceAccepting,
+    /// Forwarding: copies of events that the source refused for good are kept aside. Only there while True.
+    EventsParked,
 }
 
 impl fmt::Display for Type {
@@ -109,8 +111,22 @@ reasons! {
     SourceRefusesKey,
     /// Forwarding: the endpoint is not an HTTP API source.
     SourceRefusesRequest,
-    /// Forwarding: the source refuses an event; forwarding waits there.
-    SourceRefusesEvent,
+    /// Forwarding: the source refuses one event after the other, or no more can be parked; forwarding waits there.
+    SourceRefusesEvents,
+    /// Forwarding: the source refused events for good; copies of them are parked, and the rest goes on.
+    RefusedForGood,
+    /// Forwarding: the events came from the very trail that they would be sent to.
+    ForwardingLoop,
+    /// Forwarding: `spec.filter` names something that there is not.
+    FilterInvalid,
+    /// Forwarding: the source that it asks for is being made.
+    SourceNotCreated,
+    /// Forwarding: the Public API refuses the token.
+    TokenRefused,
+    /// Forwarding: the Public API refuses to make the source.
+    SourceRefused,
+    /// Forwarding: the source that was made for it is switched off in its workspace.
+    SourceSwitchedOff,
     /// Nothing in the way; the condition is as wished.
     AsExpected,
 }

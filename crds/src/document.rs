@@ -3,9 +3,11 @@
 //! The Secret `<trail>-collector` holds it under [`SECRET_KEY`]; without Kubernetes it is a file.
 //! Fields may be added within a [`VERSION`]; unknown ones are ignored, so that an operator can be newer than a collector.
 
+use crate::filter::EventFilter;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::fmt;
 
 /// The version that this code writes and reads.
@@ -46,6 +48,9 @@ pub struct Document {
     /// Certificate of the listener; plain HTTP when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
+    /// Networks (CIDR) of sources that may be connected to although they are loopback, link-local or metadata addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_source_networks: Vec<String>,
     /// Where the trail is forwarded to, ordered by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forwardings: Vec<Forwarding>,
@@ -231,6 +236,82 @@ pub struct Forwarding {
     pub ca: Option<String>,
     /// Where to start when there is no cursor yet, or when this value has changed.
     pub start_from: StartFrom,
+    /// Which events are sent.
+    #[serde(default)]
+    pub filter: EventFilter,
+    /// What an event looks like at the source.
+    #[serde(default)]
+    pub format: Format,
+    /// How much is sent at once, and how fast.
+    #[serde(default)]
+    pub delivery: Delivery,
+}
+
+impl Forwarding {
+    /// A forwarding that is on, starts now and has nothing else set.
+    pub fn new(name: impl Into<String>, endpoint: impl Into<String>, write_key: Sensitive) -> Self {
+        Self {
+            name: name.into(),
+            generation: 0,
+            enabled: true,
+            endpoint: endpoint.into(),
+            write_key,
+            ca: None,
+            start_from: StartFrom::Now,
+            filter: EventFilter::default(),
+            format: Format::default(),
+            delivery: Delivery::default(),
+        }
+    }
+
+    /// Tells one configuration of a forwarding from another: the first 16 hexadecimal digits of SHA-256 of the entry, its key
+    /// included and its generation not.
+    pub fn configuration_hash(&self) -> String {
+        let content = Self { generation: 0, ..self.clone() };
+        let json = serde_json::to_vec(&content).expect("plain data with text as keys always has a JSON form");
+        hex::encode(&Sha256::digest(json)[..8])
+    }
+}
+
+/// What an event looks like at the source.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Format {
+    /// A track call with the event's own type as its name.
+    #[default]
+    Named,
+    /// What Segment's own audit forwarding sends: the track call `Audit`, with the type in `properties.type`.
+    SegmentAudit,
+}
+
+/// How much is sent at once, and how fast.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Delivery {
+    /// Most events in one request; 2,500 when absent, which is Segment's own limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2500))]
+    pub max_batch_events: Option<u32>,
+    /// Largest body of a request, in bytes before compression; 475,000 when absent: Segment takes 500 KB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 50_000, max = 475_000))]
+    pub max_batch_bytes: Option<u32>,
+    /// Most events in one second, on average; no limit when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_events_per_second: Option<u32>,
+    /// Whether bodies are compressed. `Gzip` is for sources which take it.
+    #[serde(default)]
+    pub compression: Compression,
+}
+
+/// Compression of a body.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Compression {
+    /// As it is.
+    #[default]
+    None,
+    /// `Content-Encoding: gzip`.
+    Gzip,
 }
 
 /// Where a forwarding starts.
@@ -273,6 +354,30 @@ impl fmt::Debug for Sensitive {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filter::Selector;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_configuration_hash_changes_with_everything_but_the_generation() {
+        let entry = || Forwarding::new("to-source", "https://source.example", Sensitive::new("k"));
+        let exclude = vec![Selector { area: vec!["Users".to_owned()], ..Selector::default() }];
+        let others = [
+            entry(),
+            Forwarding { enabled: false, ..entry() },
+            Forwarding { endpoint: "https://other.example".to_owned(), ..entry() },
+            Forwarding { write_key: Sensitive::new("l"), ..entry() },
+            Forwarding { ca: Some("c".to_owned()), ..entry() },
+            Forwarding { start_from: StartFrom::Beginning, ..entry() },
+            Forwarding { filter: EventFilter { exclude, ..EventFilter::default() }, ..entry() },
+            Forwarding { format: Format::SegmentAudit, ..entry() },
+            Forwarding { delivery: Delivery { compression: Compression::Gzip, ..Delivery::default() }, ..entry() },
+        ];
+        let hashes: BTreeSet<String> = others.iter().map(Forwarding::configuration_hash).collect();
+        assert_eq!(hashes.len(), others.len());
+        assert!(hashes.iter().all(|hash| hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())));
+        let later = Forwarding { generation: 7, ..entry() };
+        assert_eq!(later.configuration_hash(), entry().configuration_hash());
+    }
 
     #[test]
     fn a_document_of_an_older_operator_takes_what_it_took_then() {

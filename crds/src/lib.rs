@@ -5,13 +5,17 @@
 //! |---|---|
 //! | [`trail`] | the `AuditTrail` resource |
 //! | [`forwarding`] | the `AuditForwarding` resource |
+//! | [`filter`] | which events a forwarding sends |
+//! | [`address`] | which addresses a source may have |
 //! | [`condition`] | condition types and their closed lists of reasons |
 //! | [`document`] | operator to collector: the configuration document |
 //! | [`report`] | collector to operator: the answer to `GET /v1/status` |
 //! | [`manifest`] | the YAML of the custom resource definitions |
 
+pub mod address;
 pub mod condition;
 pub mod document;
+pub mod filter;
 pub mod forwarding;
 pub mod manifest;
 pub mod report;

@@ -133,7 +133,7 @@ pub struct Replica {
 }
 
 /// A forwarding.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Forwarding {
     /// Name of the `AuditForwarding`.
@@ -153,6 +153,21 @@ pub struct Forwarding {
     pub delivered_sequence: Option<i64>,
     /// Events that the source accepted.
     pub delivered: i64,
+    /// Events that the filter left out.
+    #[serde(default)]
+    pub filtered: i64,
+    /// Events that the source refused for good, kept aside.
+    #[serde(default)]
+    pub parked: i64,
+    /// Since when every attempt fails; absent while the source accepts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retrying_since: Option<Time>,
+    /// Status code of the answer that `last_error` tells of; absent when there was no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error_code: Option<u16>,
+    /// The configuration that these facts speak of ([`crate::document::Forwarding::configuration_hash`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration_hash: Option<String>,
     /// Events stored and not yet delivered.
     pub lag_events: i64,
     /// Age of the oldest of them, in seconds; 0 when there is none.
@@ -160,11 +175,12 @@ pub struct Forwarding {
 }
 
 /// How delivery stands.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum State {
     /// Off.
     Disabled,
     /// Nothing is known yet about this configuration.
+    #[default]
     Pending,
     /// The source accepted the last batch or probe since the configuration changed.
     Accepting,
@@ -174,6 +190,11 @@ pub enum State {
     KeyRefused,
     /// The source answers as no HTTP API source does: the endpoint is wrong.
     EndpointRefused,
-    /// The source refuses an event itself. The forwarding waits there; nothing is skipped.
+    /// The source refuses one event after the other, or no more can be parked. The forwarding waits there; nothing is
+    /// skipped.
     EventRefused,
+    /// The events came from the very trail that they would be sent to.
+    Loop,
+    /// The entry's filter cannot be used.
+    FilterInvalid,
 }

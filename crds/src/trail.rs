@@ -186,7 +186,8 @@ fn default_replicas() -> i32 {
 #[serde(rename_all = "camelCase")]
 pub struct Access {
     /// The workspace's owners: Kubernetes users, groups and service accounts who may read the
-    /// events of this trail. Equal to binding them to the Role `<name>-owner`, which does as well.
+    /// events of this trail, and have parked ones sent again. Equal to binding them to the Role
+    /// `<name>-owner`, which does as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     #[x_kube(validation = Rule::new("self.all(owner, owner.kind == 'User' || owner.kind == 'Group' || owner.kind == 'ServiceAccount')").message("access.owners: kind must be User, Group or ServiceAccount"))]

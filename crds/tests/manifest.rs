@@ -42,3 +42,32 @@ fn undocumented(schema: &serde_json::Value, path: &str) -> Vec<String> {
     }
     found
 }
+
+#[test]
+fn every_field_of_a_forwarding_stands_in_its_page() {
+    let page = include_str!("../../docs/forwarding.md");
+    let files = audittrail_crds::manifest::files().expect("definitions render");
+    let (_, text) = files.iter().find(|(name, _)| name.starts_with("auditforwardings")).expect("its definition");
+    let definition: serde_json::Value = serde_saphyr::from_str(text).expect("YAML");
+    let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+    let mut paths = leaves(&schema["spec"], "");
+    paths.extend(leaves(&schema["status"], ""));
+    let rows: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()).collect();
+    let missing: Vec<&String> =
+        paths.iter().filter(|path| !rows.iter().any(|row| row.contains(&format!("`{path}`")))).collect();
+    assert!(paths.len() > 30 && missing.is_empty(), "docs/forwarding.md lacks {missing:?} of {}", paths.len());
+}
+
+/// Paths of what can be set or is told. References and the parts of an element stand in one row.
+fn leaves(schema: &serde_json::Value, path: &str) -> Vec<String> {
+    let Some(fields) = schema["properties"].as_object() else {
+        let members = schema["items"]["properties"].as_object().filter(|_| path != "conditions");
+        let members = members.into_iter().flatten().map(|(name, _)| name.clone());
+        return [path.to_owned()].into_iter().chain(members).collect();
+    };
+    if path.ends_with("Ref") || path == "createdSource" {
+        return vec![path.to_owned()];
+    }
+    let path_of = |name: &String| if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+    fields.iter().flat_map(|(name, field)| leaves(field, &path_of(name))).collect()
+}
