@@ -48,6 +48,7 @@ fn draft(valid: &Valid, material: &Material, settings: &Settings) -> Document {
             certificate: material.collector_leaf.certificate.clone(),
             key: material.collector_leaf.key.clone(),
         }),
+        allowed_source_networks: settings.allowed_source_networks.iter().map(ToString::to_string).collect(),
         forwardings: valid.forwardings.clone(),
     }
 }
@@ -121,22 +122,15 @@ fn without_generations(document: &Document) -> Document {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use audittrail_crds::document::{Catalogue, Forwarding, StartFrom};
+    use audittrail_crds::document::{Catalogue, Delivery, Format, Forwarding};
+    use audittrail_crds::filter::{EventFilter, Selector};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("a time")
     }
 
     fn entry(name: &str, enabled: bool) -> Forwarding {
-        Forwarding {
-            name: name.to_owned(),
-            generation: 0,
-            enabled,
-            endpoint: "https://source.example".to_owned(),
-            write_key: Sensitive::new("k"),
-            ca: None,
-            start_from: StartFrom::Now,
-        }
+        Forwarding { enabled, ..Forwarding::new(name, "https://source.example", Sensitive::new("k")) }
     }
 
     fn document(forwardings: Vec<Forwarding>) -> Document {
@@ -156,6 +150,7 @@ mod tests {
             retention_seconds: None,
             known_log: None,
             tls: None,
+            allowed_source_networks: Vec::new(),
             forwardings,
         }
     }
@@ -191,6 +186,22 @@ mod tests {
         let second = stamp(document(vec![entry("a", true), entry("b", false)]), Some(&first), at(2000));
         let generations: Vec<i64> = second.forwardings.iter().map(|entry| entry.generation).collect();
         assert_eq!(generations, [1000, 2000]);
+    }
+
+    #[test]
+    fn a_filter_a_format_and_a_delivery_are_changes_of_their_entry_only() {
+        let (a, b) = (entry("a", true), entry("b", true));
+        let exclude = vec![Selector { area: vec!["Users".to_owned()], ..Selector::default() }];
+        let first = stamp(document(vec![a.clone(), b.clone()]), None, at(1000));
+        for changed in [
+            Forwarding { filter: EventFilter { exclude, ..EventFilter::default() }, ..b.clone() },
+            Forwarding { format: Format::SegmentAudit, ..b.clone() },
+            Forwarding { delivery: Delivery { max_batch_events: Some(1), ..Delivery::default() }, ..b },
+        ] {
+            let second = stamp(document(vec![a.clone(), changed]), Some(&first), at(2000));
+            let generations: Vec<i64> = second.forwardings.iter().map(|entry| entry.generation).collect();
+            assert_eq!(generations, [1000, 2000]);
+        }
     }
 
     #[test]
