@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
+use uuid::Uuid;
 
 /// How often a replica says that it is there. Three may be missed, see
 /// [`audittrail_crds::report::REPLICA_SEEN_SECONDS`].
@@ -34,8 +35,8 @@ pub const CAUSE_TIMEOUT: Duration = Duration::from_millis(500);
 pub enum State {
     /// It is being opened; with what went wrong last.
     Opening(String),
-    /// It is open. Whether the database answers at this moment is another question.
-    Open,
+    /// It is open; with its identity. Whether the database answers at this moment is another question.
+    Open(Uuid),
     /// It belongs to the trail of this claim.
     InUse(String),
     /// Its schema needs a newer collector.
@@ -43,11 +44,11 @@ pub enum State {
 }
 
 impl State {
-    /// The problem of a request that needs the log, while it cannot be used. What the database said while it was
+    /// The identity of the log, or the problem of a request that needs it while it cannot be used. What the database said while it was
     /// opened is for the operator, not for every client.
-    pub fn require_open(&self) -> Result<(), Problem> {
+    pub fn require_open(&self) -> Result<Uuid, Problem> {
         let detail = match self {
-            Self::Open => return Ok(()),
+            Self::Open(log_id) => return Ok(*log_id),
             Self::Opening(_) => "the database is not ready".to_owned(),
             Self::InUse(_) | Self::TooOld(_) => self.to_string(),
         };
@@ -67,7 +68,7 @@ impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Opening(message) | Self::TooOld(message) => f.write_str(message),
-            Self::Open => f.write_str("the log is open"),
+            Self::Open(_) => f.write_str("the log is open"),
             Self::InUse(claim) => {
                 write!(f, "the database holds the trail of {claim}: give this trail a database of its own")
             }
@@ -109,7 +110,7 @@ async fn open(store: &Store, documents: &watch::Receiver<Arc<Document>>, state: 
         let next = match opened.unwrap_or(Err(OpenError::Database(sqlx::Error::PoolTimedOut))) {
             Ok(log_id) => {
                 tracing::info!(%log_id, "the log is open");
-                state.send_replace(State::Open);
+                state.send_replace(State::Open(log_id));
                 return;
             }
             Err(OpenError::Database(sqlx::Error::PoolTimedOut | sqlx::Error::Io(_))) => {
@@ -166,7 +167,7 @@ mod tests {
     #[test]
     fn a_log_that_is_not_open_is_a_503_that_says_why() {
         let detail = |state: State| state.require_open().expect_err("refused").detail().to_owned();
-        assert!(State::Open.require_open().is_ok());
+        assert_eq!(State::Open(Uuid::max()).require_open(), Ok(Uuid::max()));
         assert_eq!(detail(State::Opening("refused".to_owned())), "the database is not ready");
         assert!(detail(State::InUse("team-b/other".to_owned())).contains("team-b/other"));
     }

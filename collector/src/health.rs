@@ -31,6 +31,6 @@ pub async fn livez() -> &'static str {
 pub async fn readyz(State(app): State<App>) -> (StatusCode, &'static str) {
     match *app.database.borrow() {
         Database::TooOld(_) => (StatusCode::SERVICE_UNAVAILABLE, "the schema needs a newer collector\n"),
-        Database::Opening(_) | Database::Open | Database::InUse(_) => (StatusCode::OK, "ok\n"),
+        Database::Opening(_) | Database::Open(_) | Database::InUse(_) => (StatusCode::OK, "ok\n"),
     }
 }

@@ -100,6 +100,7 @@ problem_types! {
     INVALID = BAD_REQUEST, "invalid", "The request is not valid";
     UNAUTHENTICATED = UNAUTHORIZED, "unauthenticated", "The request carries no valid credential";
     FORBIDDEN = FORBIDDEN, "forbidden", "The credential does not allow this";
+    LOOP = FORBIDDEN, "forwarding-loop", "Forwardings lead in a circle";
     NOT_FOUND = NOT_FOUND, "not-found", "There is nothing here";
     METHOD_NOT_ALLOWED = METHOD_NOT_ALLOWED, "method-not-allowed", "The resource has no such method";
     TIMEOUT = REQUEST_TIMEOUT, "timeout", "The request took too long to arrive";
@@ -110,6 +111,9 @@ problem_types! {
     INTERNAL = INTERNAL_SERVER_ERROR, "internal", "The collector failed";
     UNAVAILABLE = SERVICE_UNAVAILABLE, "unavailable", "The collector cannot do this at the moment";
 }
+
+/// Type of the problem that a forwarding meets whose events come from the trail that it sends them to.
+pub const FORWARDING_LOOP: &str = LOOP.uri;
 
 impl Problem {
     fn new(of: &Type, detail: impl Into<String>) -> Self {
@@ -142,6 +146,11 @@ impl Problem {
     /// 403: the credential is known and does not allow this.
     pub fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(&FORBIDDEN, detail)
+    }
+
+    /// 403: the events were in this trail already, and were forwarded back to it.
+    pub fn forwarding_loop(detail: impl Into<String>) -> Self {
+        Self::new(&LOOP, detail)
     }
 
     /// 404.
@@ -363,5 +372,13 @@ mod tests {
         let unknown = header(Problem::credential_unknown(""), header::WWW_AUTHENTICATE);
         assert_eq!(unknown.expect("present"), r#"Bearer realm="audittrail", error="invalid_token""#);
         assert_eq!(header(Problem::forbidden(""), header::CONTENT_TYPE).expect("present"), MEDIA_TYPE);
+    }
+
+    /// Forwardings of other versions know it by this.
+    #[test]
+    fn a_loop_has_a_type_of_its_own() {
+        assert_eq!(FORWARDING_LOOP, "https://audittrail.dev/problems/forwarding-loop");
+        let problem = document(&Problem::forwarding_loop("come no more"));
+        assert_eq!((&problem["type"], &problem["status"]), (&json!(FORWARDING_LOOP), &json!(403)));
     }
 }

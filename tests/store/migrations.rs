@@ -58,6 +58,47 @@ async fn a_schema_that_is_one_version_newer_is_written_and_read() {
     assert_eq!(served.page("/v1/events").await["events"][0]["id"], "evt_1");
 }
 
+/// A collector of schema 4, as it wrote before events had `passed`: the type that it writes with is still there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_collector_goes_on_writing_beside_a_newer_one() {
+    let uri = Postgres::shared().create_database().await;
+    let served = Served::start(&document(&uri)).await;
+    served.add(vec![json!({"id": "evt_1", "type": "Warehouse Disabled"})]).await;
+    connect(&uri)
+        .await
+        .execute(
+            r#"WITH given AS (
+                 SELECT given.* FROM event, LATERAL unnest(ARRAY[ROW(
+                     received_at::date, 1, 'evt_2', "timestamp", type, actor_type, actor_id, actor_name, actor_email,
+                     resource_type, resource_id, resource_name, outcome, submitted_by_kind, submitted_by_name, context,
+                     changes, details, personal_salt, body_salt, personal, body, leaf_hash
+                 )]::given_event[]) AS given WHERE event.sequence = 0
+             ), ids AS (
+                 INSERT INTO event_id (day, id, sequence) SELECT day, id, sequence FROM given
+             ), moved AS (
+                 UPDATE head SET next_sequence = 2
+             )
+             INSERT INTO event (
+                 sequence, epoch, received_at, id, "timestamp", type,
+                 actor_type, actor_id, actor_name, actor_email, resource_type, resource_id, resource_name, outcome,
+                 submitted_by_kind, submitted_by_name, context, changes, details,
+                 personal_salt, body_salt, personal, body, leaf_hash
+             )
+             SELECT
+                 sequence, 0, now(), id, "timestamp", type,
+                 actor_type, actor_id, actor_name, actor_email, resource_type, resource_id, resource_name, outcome,
+                 submitted_by_kind, submitted_by_name, context::json, changes::json, details::json,
+                 personal_salt, body_salt, personal, body, leaf_hash
+             FROM given"#,
+        )
+        .await
+        .expect("what a collector of schema 4 writes with");
+    served.add(vec![json!({"id": "evt_3", "type": "Warehouse Disabled"})]).await;
+    let page = served.page("/v1/events?order=asc&type=Warehouse%20Disabled").await;
+    let ids = page["events"].as_array().expect("events").iter().map(|event| event["id"].as_str().expect("an id"));
+    assert_eq!(ids.collect::<Vec<_>>(), ["evt_1", "evt_2", "evt_3"]);
+}
+
 /// The columns come while statements are prepared: none may say "cached plan must not change result type".
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schema_that_grows_under_a_running_collector_disturbs_nothing() {

@@ -1,10 +1,8 @@
-//! Inputs that are cut instead of refused, Segment's Tracking API and Kubernetes' audit events, and one trail forwarded to
-//! another: real collectors on a real Postgres.
+//! Inputs that are cut instead of refused, Segment's Tracking API and Kubernetes' audit events: a real collector on a real
+//! Postgres.
 
 use audittrail_collector::ingest::segment::UNNAMED_MAX_BYTES;
-use audittrail_crds::document::{
-    CatalogueMode, Document, EventType, Forwarding, KubernetesObjects, Sensitive, StartFrom,
-};
+use audittrail_crds::document::{CatalogueMode, Document, EventType, KubernetesObjects};
 use audittrail_tests::postgres::Postgres;
 use audittrail_tests::served::{OWNER, Served, WRITE_KEY, body, document};
 use flate2::Compression;
@@ -320,53 +318,4 @@ async fn objects_of_kubernetes_events_are_kept_once_the_document_says_so() {
             && newest["details"]["cut"] == json!(["details.requestObject.data.odd"])
     };
     served.until("objects are kept", kept).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn events_forwarded_from_trail_to_trail_arrive_equal() {
-    let receiving = Served::start(&fresh().await).await;
-    let mut sending = fresh().await;
-    sending.forwardings.push(Forwarding {
-        name: "to-the-other".to_owned(),
-        generation: 1,
-        enabled: true,
-        endpoint: format!("http://{}", receiving.address),
-        write_key: Sensitive::new(WRITE_KEY),
-        ca: None,
-        start_from: StartFrom::Beginning,
-    });
-    let sending = Served::start(&sending).await;
-    sending.add(various()).await;
-    let all = various().len();
-    receiving.until("every event is there", || async { events(&receiving, "").await.len() == all }).await;
-
-    // In this order: that somebody looks at the sending trail is forwarded too.
-    let mut arrived = events(&receiving, "").await;
-    let mut sent = events(&sending, "").await;
-    let last = (sent.pop().expect("the large one"), arrived.pop().expect("the large one"));
-    for event in sent.iter_mut().chain(&mut arrived) {
-        for member in ["sequence", "epoch", "receivedAt", "submittedBy"] {
-            event.as_object_mut().expect("an event").remove(member);
-        }
-    }
-    assert_eq!(arrived, sent);
-    assert_eq!(last.0["details"]["text"].as_str().map(str::len), Some(40_000));
-    assert_eq!(last.1["details"], json!({"cut": ["details"]}));
-    assert_eq!(last.1["changes"], last.0["changes"]);
-}
-
-/// Events with everything and with little; the last is too large for an item.
-fn various() -> Vec<Value> {
-    let whole = json!({
-        "id": "evt_1", "timestamp": "2026-03-02T09:14:05.123456Z", "type": "Warehouse Disabled",
-        "actor": {"type": "accessToken", "id": "tok_1", "name": "CI", "email": "ci@acme.example"},
-        "resource": {"type": "warehouse", "id": "whs_1", "name": "Production"}, "outcome": "denied",
-        "context": {"ip": "2001:db8::1", "userAgent": "curl", "requestId": "r1"},
-        "changes": [{"field": "enabled", "before": true, "after": false}, {"field": "note", "after": "é\u{1f600}"}],
-        "details": {"odd": [1, 0.1, -0.5e-7, "", null, {"": {"a\nb": "\u{7f}"}}], "cut": "of diamond", "id": 9_007_199_254_740_992_u64},
-    });
-    let system = json!({"id": "evt_2", "type": "Unheard Of", "actor": {"type": "system", "id": "__system__"}});
-    let bare = json!({"type": "A", "actor": {"type": "user", "id": "u"}, "details": {}, "context": {}, "changes": []});
-    let large = json!({"id": "evt_4", "type": "A", "details": {"text": "x".repeat(40_000)}, "changes": [{"field": "a", "after": 1}]});
-    vec![whole, system, bare, large]
 }

@@ -54,6 +54,8 @@ pub struct Sealed {
     pub changes: Option<String>,
     /// `details` in canonical form.
     pub details: Option<String>,
+    /// Logs of the trails that it passed before this one, oldest first. Nothing commits to them.
+    pub passed: Vec<Uuid>,
 }
 
 /// The place that the log gives an event.
@@ -124,7 +126,7 @@ struct Leaf<'a> {
 }
 
 impl Sealed {
-    /// Commits to what `event` holds under these salts.
+    /// Commits to what `event` holds under these salts. It has passed no trail.
     pub fn new(event: Event, salts: Salts) -> Self {
         let context = event.context.as_ref().map(canonical_context);
         let changes = (!event.changes.is_empty()).then(|| text(json::canonical(&event.changes)));
@@ -132,7 +134,7 @@ impl Sealed {
         let actor = event.actor.as_ref().map(canonical_actor);
         let personal = salted(salts.personal, [("actor", &actor), ("context", &context)]);
         let body = salted(salts.body, [("changes", &changes), ("details", &details)]);
-        Self { event, salts, personal, body, context, changes, details }
+        Self { event, salts, personal, body, context, changes, details, passed: Vec::new() }
     }
 
     /// The leaf hash of the event at this place, written by `submitted_by`.

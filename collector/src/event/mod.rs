@@ -206,6 +206,10 @@ pub struct StoredEvent {
     pub timestamp: Timestamp,
     /// Who wrote it.
     pub submitted_by: SubmittedBy,
+    /// Logs of the trails that it passed before this one, oldest first; empty for an event that began here. It serves
+    /// delivery, like a cursor, and is no part of the event: not of its JSON, its CSV or its leaf.
+    #[serde(skip)]
+    pub passed: Vec<Uuid>,
     /// The event as the client gave it, but for its `timestamp`, which is the field above.
     #[serde(flatten)]
     pub event: Event,
@@ -229,7 +233,8 @@ pub fn rfc3339_microseconds(moment: Timestamp) -> String {
     format!("{moment:.6}")
 }
 
-fn microseconds<S: serde::Serializer>(moment: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+/// A moment in JSON: [`rfc3339_microseconds`].
+pub fn microseconds<S: serde::Serializer>(moment: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&rfc3339_microseconds(*moment))
 }
 

@@ -3,6 +3,8 @@
 
 use crate::event::{StoredEvent, rfc3339_microseconds};
 use crate::segment;
+use audittrail_crds::document::{Delivery, Format};
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
@@ -15,9 +17,31 @@ pub const BODY_MAX_ITEMS: usize = 2_500;
 
 /// Room in a body for what is around the items, in bytes: brackets, `sentAt`, and a write key of up to
 /// 1,024 characters, each escaped to six.
-const ENVELOPE_BYTES: usize = 8 * 1024;
+pub const ENVELOPE_BYTES: usize = 8 * 1024;
 
-/// An event, ready to be sent.
+/// Most of one body, as the forwarding wants it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Bounds {
+    /// Items, at most [`BODY_MAX_ITEMS`].
+    pub items: usize,
+    /// Bytes before compression, at most [`BODY_MAX_BYTES`].
+    pub bytes: usize,
+}
+
+impl Bounds {
+    /// Of a forwarding with these settings.
+    pub fn of(delivery: &Delivery) -> Self {
+        let within = |wanted: Option<u32>, max: usize| {
+            wanted.map_or(max, |wanted| usize::try_from(wanted).unwrap_or(max).clamp(1, max))
+        };
+        Self {
+            items: within(delivery.max_batch_events, BODY_MAX_ITEMS),
+            bytes: within(delivery.max_batch_bytes, BODY_MAX_BYTES),
+        }
+    }
+}
+
+/// An event, ready to be sent. A clone shares its bytes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Item {
     /// Its sequence.
@@ -25,22 +49,23 @@ pub struct Item {
     /// Its epoch.
     pub epoch: i64,
     /// The JSON of the item, at most [`segment::encode::ITEM_MAX_BYTES`].
-    pub json: Vec<u8>,
+    pub json: Bytes,
 }
 
-/// Encodes an event of the log `log_id`.
-pub fn item(log_id: Uuid, stored: &StoredEvent) -> Item {
-    Item { sequence: stored.sequence, epoch: stored.epoch, json: segment::encode::named(log_id, stored) }
+/// Encodes an event of the log `log_id`, which is that of `workspace`.
+pub fn item(log_id: Uuid, workspace: &str, format: Format, stored: &StoredEvent) -> Item {
+    let json = segment::encode::item(log_id, workspace, format, stored);
+    Item { sequence: stored.sequence, epoch: stored.epoch, json }
 }
 
 /// How many of the first items fit in one body; at least one, unless there is none.
-pub fn fitting(items: &[Item]) -> usize {
+pub fn fitting(items: &[Item], bounds: Bounds) -> usize {
     let mut size = ENVELOPE_BYTES;
     let fits = |item: &&Item| {
         size += item.json.len() + 1;
-        size <= BODY_MAX_BYTES
+        size <= bounds.bytes
     };
-    items.iter().take(BODY_MAX_ITEMS).take_while(fits).count()
+    items.iter().take(bounds.items).take_while(fits).count().max(1).min(items.len())
 }
 
 /// The body of `POST /v1/batch`. `sent_at` is the moment of this very attempt: receivers correct
@@ -78,14 +103,34 @@ mod tests {
     use serde_json::Value;
 
     fn items(count: usize, bytes: usize) -> Vec<Item> {
-        (0..count).map(|_| Item { sequence: 0, epoch: 0, json: vec![b'x'; bytes] }).collect()
+        (0..count).map(|_| Item { sequence: 0, epoch: 0, json: vec![b'x'; bytes].into() }).collect()
+    }
+
+    fn bounds(max_batch_events: Option<u32>, max_batch_bytes: Option<u32>) -> Bounds {
+        Bounds::of(&Delivery { max_batch_events, max_batch_bytes, ..Delivery::default() })
     }
 
     #[test]
     fn a_body_holds_at_most_2500_items() {
-        assert_eq!(fitting(&items(2_500, 2)), 2_500);
-        assert_eq!(fitting(&items(2_501, 2)), 2_500);
-        assert_eq!(fitting(&[]), 0);
+        let bounds = bounds(None, None);
+        assert_eq!(fitting(&items(2_500, 2), bounds), 2_500);
+        assert_eq!(fitting(&items(2_501, 2), bounds), 2_500);
+        assert_eq!(fitting(&[], bounds), 0);
+    }
+
+    #[test]
+    fn a_forwarding_may_want_smaller_bodies_and_no_larger_ones() {
+        assert_eq!(bounds(Some(2_501), Some(475_001)), bounds(None, None));
+        assert_eq!(bounds(Some(0), Some(50_000)), Bounds { items: 1, bytes: 50_000 });
+        assert_eq!(fitting(&items(3, 2), bounds(Some(2), None)), 2);
+        let bytes = bounds(None, Some(50_000));
+        let size = body(&items(fitting(&items(100, 1_000), bytes), 1_000), "key", Timestamp::UNIX_EPOCH).len();
+        assert!(size <= 50_000 && size + 1_000 + ENVELOPE_BYTES > 50_000, "{size}");
+    }
+
+    #[test]
+    fn an_item_that_is_larger_than_a_body_should_be_goes_alone() {
+        assert_eq!(fitting(&items(2, ITEM_MAX_BYTES), Bounds { items: 10, bytes: 1_000 }), 1);
     }
 
     #[test]
@@ -93,7 +138,7 @@ mod tests {
         for bytes in [1_000, ITEM_MAX_BYTES] {
             let items = items(1_000, bytes);
             let key = "\u{1}".repeat(1_024);
-            let fitting = fitting(&items);
+            let fitting = fitting(&items, bounds(None, None));
             let size = body(&items[..fitting], &key, Timestamp::UNIX_EPOCH).len();
             assert!(size <= BODY_MAX_BYTES && size + bytes + ENVELOPE_BYTES > BODY_MAX_BYTES, "{size}");
         }
@@ -101,9 +146,9 @@ mod tests {
 
     #[test]
     fn a_body_is_json_with_the_key_and_the_moment_of_the_attempt() {
-        let events = [item(LOG, &stored(full())), item(LOG, &stored(full()))];
+        let event = item(LOG, "Acme", Format::Named, &stored(full()));
         let sent_at = "2026-03-02T09:15:00Z".parse().expect("valid");
-        let body: Value = serde_json::from_slice(&body(&events, "k\"ey", sent_at)).expect("valid JSON");
+        let body: Value = serde_json::from_slice(&body(&[event.clone(), event], "k\"ey", sent_at)).expect("valid JSON");
         assert_eq!(body["batch"].as_array().map(Vec::len), Some(2));
         assert_eq!(body["sentAt"], "2026-03-02T09:15:00.000000Z");
         assert_eq!(body["writeKey"], "k\"ey");

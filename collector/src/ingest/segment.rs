@@ -3,7 +3,8 @@
 //!
 //! Segment answers 200 and drops what it cannot use. A trail drops nothing behind a 200: what can be stored of a batch is
 //! stored, and then a 400 tells the rest. A client that sends the batch again, or halves of it, finds the stored
-//! ones as duplicates. Errors have Segment's shape, not that of problem documents.
+//! ones as duplicates. Errors have Segment's shape, not that of problem documents; but for events that were in this trail
+//! already, which are refused whole, so that no event goes round for ever: only a forwarding meets that.
 
 use super::body::BodyError;
 use super::items::{self, Item, event_bytes};
@@ -13,14 +14,16 @@ use super::tame::tame;
 use super::{Edge, body, http};
 use crate::access::{self, Access, Identity, Verb};
 use crate::catalogue::Catalogue;
-use crate::event::{Event, SubmittedBy};
+use crate::event::SubmittedBy;
 use crate::metrics::{self, Call, Input};
 use crate::openapi;
 use crate::problem::{FieldError, Problem};
 use crate::segment::decode::{self, Batch, Tracked};
+use crate::segment::passed::Loop;
 use crate::server::App;
 use crate::store::Receipt;
-use crate::store::writer::WriteError;
+use crate::store::writer::{Arrived, WriteError};
+use audittrail_crds::document::Trail;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
@@ -31,6 +34,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::error::Error;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 /// Errors listed in an answer. A forwarding reads answers up to a limit, and nobody reads more.
 pub const ERRORS_MAX: usize = 100;
@@ -52,11 +56,13 @@ pub struct Success {
 
 /// The answer to what was not, or not all.
 #[derive(Debug)]
-pub struct Refused {
-    /// Status and headers.
-    problem: Option<Box<Problem>>,
-    message: String,
-    errors: Vec<FieldError>,
+pub enum Refused {
+    /// These items; all others were stored.
+    Items(Errors),
+    /// The request. In Segment's shape, with the status and headers of the problem.
+    Request(Box<Problem>),
+    /// The request, since its events come in a circle. By this problem's type, a forwarding knows it.
+    Loop(Box<Problem>),
 }
 
 #[derive(Serialize, ToSchema)]
@@ -135,9 +141,25 @@ async fn take(app: &App, path: Path, request: Request) -> Result<Json<Success>, 
     let read = move |bytes: &[u8], room: &Held| read(bytes, path, identity, &access, &catalogue, room);
     let received = body::receive(request, &app.room).await.map_err(not_received)?;
     let (mut calls, room) = received.parse(read).await?;
+    refuse_loops(app, &calls).await?;
     let receipt = store(app, &mut calls, &room).await?;
     metrics::acknowledged(Input::Segment, receipt.accepted, receipt.duplicates);
     calls.refused.answer()
+}
+
+/// Refuses all calls when the event of one has been here. Those that no forwarding sent cost no more than a look.
+async fn refuse_loops(app: &App, calls: &Calls) -> Result<(), Refused> {
+    if calls.tracked.iter().all(|(_, tracked)| tracked.passed.is_empty()) {
+        return Ok(());
+    }
+    let here = app.log_id().await?;
+    let Some((id, found)) = calls.first_loop(here) else { return Ok(()) };
+    let Trail { namespace, name, .. } = &app.document().trail;
+    tracing::warn!(reason = %found, "events were refused which forwardings lead in a circle");
+    Err(Refused::Loop(Box::new(Problem::forwarding_loop(format!(
+        "nothing was stored by the trail {namespace}/{name} (log {here}): event {id} {found}. Forwardings lead in a circle: \
+         switch off, or delete, the AuditForwarding that sends to this trail, or one on the way to it"
+    )))))
 }
 
 /// Too much from someone who is not known yet.
@@ -177,8 +199,8 @@ struct Calls {
 }
 
 /// What could not be stored: the first [`ERRORS_MAX`], and how many items.
-#[derive(Default)]
-struct Errors {
+#[derive(Debug, Default)]
+pub struct Errors {
     listed: Vec<FieldError>,
     items: usize,
 }
@@ -226,6 +248,11 @@ fn by_body(access: &Access, body: &Item) -> Result<Identity, Problem> {
 }
 
 impl Calls {
+    /// The first event that came in a circle to the log `here`: its id, and how.
+    fn first_loop(&self, here: Uuid) -> Option<(&str, Loop)> {
+        self.tracked.iter().find_map(|(_, it)| Some((&*it.event.id, Loop::found(&it.passed, here)?)))
+    }
+
     /// Takes an item of a batch.
     fn call(
         &mut self,
@@ -260,7 +287,7 @@ impl Calls {
     ) -> Result<(), NoRoom> {
         match decode::track(item, batch, edge) {
             Ok(tracked) => {
-                room.grow(event_bytes(&tracked.event))?;
+                room.grow(event_bytes(&tracked.event) + size_of_val(&*tracked.passed))?;
                 self.tracked.push((index, tracked));
             }
             Err(faults) => self.refused.note(index, faults),
@@ -278,13 +305,16 @@ impl Errors {
     }
 
     fn answer(self) -> Result<Json<Success>, Refused> {
-        let Some(first) = self.listed.first() else { return Ok(Json(Success { success: true })) };
-        let message = match self.items {
-            1 if first.index.is_none() => first.to_string(),
-            1 => format!("1 item was not stored, all others were: {first}"),
-            items => format!("{items} items were not stored, all others were: {first}"),
-        };
-        Err(Refused { problem: None, message, errors: self.listed })
+        if self.items == 0 { Ok(Json(Success { success: true })) } else { Err(Refused::Items(self)) }
+    }
+
+    fn message(&self) -> String {
+        match (self.items, self.listed.first()) {
+            (_, None) => String::new(),
+            (1, Some(only)) if only.index.is_none() => only.to_string(),
+            (1, Some(only)) => format!("1 item was not stored, all others were: {only}"),
+            (items, Some(first)) => format!("{items} items were not stored, all others were: {first}"),
+        }
     }
 }
 
@@ -308,8 +338,10 @@ async fn store_chunk(
 ) -> Result<Receipt, Problem> {
     let mut there = 0;
     while !chunk.is_empty() {
-        let events: Vec<Event> = chunk.iter().map(|(_, tracked)| tracked.event.clone()).collect();
-        match app.writer().await?.append(events, submitted_by.clone(), room.clone()).await {
+        let arrived =
+            |(_, tracked): &(_, Tracked)| Arrived { event: tracked.event.clone(), passed: tracked.passed.clone() };
+        let events: Vec<Arrived> = chunk.iter().map(arrived).collect();
+        match app.writer().await?.append_arrived(events, submitted_by.clone(), room.clone()).await {
             Ok(receipt) => return Ok(Receipt { duplicates: receipt.duplicates + there, ..receipt }),
             Err(WriteError::Conflict(indices)) if !indices.is_empty() => {
                 for (index, tracked) in indices.iter().rev().map(|place| chunk.remove(*place)) {
@@ -333,18 +365,23 @@ fn taken(id: &str) -> FieldError {
 
 impl From<Problem> for Refused {
     fn from(problem: Problem) -> Self {
-        let message = problem.detail().to_owned();
-        Self { problem: Some(Box::new(problem)), message, errors: Vec::new() }
+        Self::Request(Box::new(problem))
     }
 }
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let body = RefusedBody { success: false, message: self.message, errors: self.errors };
-        let Some(problem) = self.problem else { return (StatusCode::BAD_REQUEST, Json(body)).into_response() };
-        let (mut parts, _) = problem.into_response().into_parts();
-        parts.headers.remove(header::CONTENT_TYPE);
-        parts.headers.remove(header::CONTENT_LENGTH);
-        (parts.status, parts.headers, Json(body)).into_response()
+        let body = |message, errors| Json(RefusedBody { success: false, message, errors });
+        match self {
+            Self::Items(errors) => (StatusCode::BAD_REQUEST, body(errors.message(), errors.listed)).into_response(),
+            Self::Request(problem) => {
+                let message = problem.detail().to_owned();
+                let (mut parts, _) = problem.into_response().into_parts();
+                parts.headers.remove(header::CONTENT_TYPE);
+                parts.headers.remove(header::CONTENT_LENGTH);
+                (parts.status, parts.headers, body(message, Vec::new())).into_response()
+            }
+            Self::Loop(problem) => problem.into_response(),
+        }
     }
 }

@@ -1,15 +1,18 @@
-//! An item as an event. Three kinds of items are told apart by their shape:
+//! An item as an event. Four kinds of items are told apart by their shape:
 //!
 //! | item | recognised by |
 //! |---|---|
+//! | of an `AuditForwarding`, format `SegmentAudit` | our library, event `Audit`, and the event's id and type in `properties` |
 //! | of an `AuditForwarding`, format `Named` | our library, and the event's id in `properties` |
-//! | of Segment's own audit forwarding, and format `SegmentAudit` | event `Audit`, and the type in `properties` |
+//! | of Segment's own audit forwarding | event `Audit`, and the type in `properties` |
 //! | of any SDK | everything else |
 //!
 //! What an event cannot hold is cut and marked in `details`. Only an item that says neither what nor who is refused,
 //! and one that the trail's own catalogue refuses.
 
-use super::{AUDIT, LIBRARY, SYSTEM};
+mod audit;
+
+use super::{AUDIT, LIBRARY, SYSTEM, passed};
 use crate::event::json::Extent;
 use crate::event::{Actor, ActorType, Change, Context, Event, Outcome, Resource, whole_microseconds};
 use crate::ingest::Edge;
@@ -25,6 +28,7 @@ use crate::problem::FieldError;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 use std::net::IpAddr;
+use uuid::Uuid;
 
 /// A sender's clock that differs by more than a request takes is wrong, and its timestamps are corrected. Below, they stay as
 /// they are, so that an item which is sent again is the same event.
@@ -53,6 +57,8 @@ pub struct Tracked {
     pub event: Event,
     /// Whether its timestamp was corrected, by an amount that differs each time the item is sent.
     pub corrected: bool,
+    /// Logs of the trails that it passed, oldest first; there may be more than [`passed::PASSED_MAX`].
+    pub passed: Vec<Uuid>,
 }
 
 /// The event of a track call, or all that is missing for one.
@@ -63,11 +69,13 @@ pub fn track(item: Item, batch: &Batch, edge: &Edge<'_>) -> Result<Tracked, Vec<
         return Err(faults.errors);
     }
     let shape = Shape::of(&item.members);
+    let passed = passed::of(&item.members);
     let mut reader = Reader { members: item.members, batch, edge, cut: Cut::default() };
     item.taken_out.iter().filter_map(|path| shape.place(path)).for_each(|place| reader.cut.note(&place));
     let (mut event, corrected) = match shape {
         Shape::Named => (reader.named(&mut faults), false),
         Shape::SegmentAudit => (reader.audit(&mut faults), false),
+        Shape::SegmentsOwn => (reader.segments_own(&mut faults), false),
         Shape::Sdk => reader.sdk(&mut faults),
     };
     if event.r#type.is_empty() {
@@ -80,7 +88,7 @@ pub fn track(item: Item, batch: &Batch, edge: &Edge<'_>) -> Result<Tracked, Vec<
     }
     // After the schema was met: the mark is ours.
     reader.cut.mark_event(&mut event);
-    Ok(Tracked { event, corrected })
+    Ok(Tracked { event, corrected, passed })
 }
 
 /// Who made an item.
@@ -88,6 +96,7 @@ pub fn track(item: Item, batch: &Batch, edge: &Edge<'_>) -> Result<Tracked, Vec<
 enum Shape {
     Named,
     SegmentAudit,
+    SegmentsOwn,
     Sdk,
 }
 
@@ -96,12 +105,13 @@ impl Shape {
         let library = object(item, "context").and_then(|context| object(context, "library"));
         let properties = object(item, "properties");
         let has = |name| properties.is_some_and(|properties| text(properties, name).is_some());
-        if library.and_then(|library| text(library, "name")) == Some(LIBRARY) && has("id") {
-            Self::Named
-        } else if text(item, "event") == Some(AUDIT) && has("type") {
-            Self::SegmentAudit
-        } else {
-            Self::Sdk
+        let ours = library.and_then(|library| text(library, "name")) == Some(LIBRARY) && has("id");
+        let audit = text(item, "event") == Some(AUDIT) && has("type");
+        match (ours, audit) {
+            (true, true) => Self::SegmentAudit,
+            (true, false) => Self::Named,
+            (false, true) => Self::SegmentsOwn,
+            (false, false) => Self::Sdk,
         }
     }
 
@@ -110,7 +120,9 @@ impl Shape {
         let inner = path.strip_prefix("properties")?;
         match self {
             Self::Named => inner.strip_prefix('.').map(str::to_owned),
-            Self::SegmentAudit => inner.strip_prefix(".details").map(|rest| format!("details{rest}")),
+            Self::SegmentAudit | Self::SegmentsOwn => {
+                inner.strip_prefix(".details").map(|rest| format!("details{rest}"))
+            }
             Self::Sdk => Some(format!("details{inner}")),
         }
     }
@@ -141,14 +153,11 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// What [`super::encode::named`] made.
+    /// What [`super::encode::item`] made in format `Named`.
     fn named(&mut self, faults: &mut Faults) -> Event {
         let mut properties = self.take_object("properties").unwrap_or_default();
-        for missing in properties.get("truncated").and_then(Value::as_array).into_iter().flatten() {
-            self.cut.note(missing.as_str().unwrap_or_default());
-        }
+        self.note_truncated(&properties);
         let context = self.take_object("context").unwrap_or_default();
-        let nothing = Members::new();
         let timestamp = moment(&self.members, "timestamp");
         let details = self.take_details(&mut properties, "details");
         let r#type = self.event_type();
@@ -160,7 +169,7 @@ impl Reader<'_> {
             resource: object(&properties, "resource").and_then(|resource| self.resource(resource)),
             outcome: text(&properties, "outcome").and_then(Outcome::parse),
             context: self
-                .context(Layers { item: &context, batch: &nothing })
+                .context(Layers { item: &context, batch: &Members::new() })
                 .or_else(|| object(&properties, "context").map(|_nothing_said| Context::default())),
             changes: self.changes(properties.remove("changes")),
             details,
@@ -176,58 +185,11 @@ impl Reader<'_> {
         actor.and_then(Value::as_object).and_then(|actor| self.actor(actor)).or_else(|| self.user(faults))
     }
 
-    /// What Segment's own audit forwarding makes.
-    fn audit(&mut self, faults: &mut Faults) -> Event {
-        let mut properties = self.take_object("properties").unwrap_or_default();
-        let r#type = self.cut.optional("type", text(&properties, "type"), TYPE_MAX_CHARS).unwrap_or_default();
-        let workspace = properties.remove("workspace_id");
-        let mut details = properties.remove("details").and_then(into_object).unwrap_or_default();
-        let actor = self.audit_actor(&details, faults);
-        let resource = self.audit_resource(&details);
-        for name in ["resource_id", "resource_type", "target"] {
-            // An empty text stands for nothing.
-            if resource.is_some() || text(&details, name).is_none() {
-                details.remove(name);
-            }
+    /// What was left out to keep the item small enough.
+    fn note_truncated(&mut self, properties: &Members) {
+        for missing in properties.get("truncated").and_then(Value::as_array).into_iter().flatten() {
+            self.cut.note(missing.as_str().unwrap_or_default());
         }
-        details.extend(workspace.map(|workspace| ("workspace_id".to_owned(), workspace)));
-        self.cut.fit(&mut details);
-        let timestamp = moment(&self.members, "timestamp");
-        Event {
-            id: self.message_id(),
-            timestamp: self.timestamp(timestamp),
-            r#type,
-            actor,
-            resource,
-            outcome: None,
-            context: None,
-            changes: Vec::new(),
-            details: Some(details),
-        }
-    }
-
-    /// `userId` may be the system where `details.subject` names a person: Segment's own helper believes the latter.
-    fn audit_actor(&mut self, details: &Members, faults: &mut Faults) -> Option<Actor> {
-        let subject = text(details, "subject");
-        let person = subject.and_then(|subject| subject.strip_prefix("users/")).filter(|id| !id.is_empty());
-        let mut actor = self.user(faults)?;
-        if let Some(person) = person {
-            actor.id = self.cut.text("actor.id", person, IDENTITY_MAX_CHARS);
-            actor.r#type = ActorType::User;
-        } else if subject.is_some() && actor.r#type == ActorType::User {
-            // Whoever is no user and yet not the system is an access token.
-            actor.r#type = ActorType::AccessToken;
-        }
-        Some(actor)
-    }
-
-    fn audit_resource(&mut self, details: &Members) -> Option<Resource> {
-        let (id, r#type) = text(details, "resource_id").zip(text(details, "resource_type"))?;
-        Some(Resource {
-            r#type: self.cut.text("resource.type", r#type, IDENTITY_MAX_CHARS),
-            id: self.cut.text("resource.id", id, IDENTITY_MAX_CHARS),
-            name: self.cut.optional("resource.name", text(details, "target"), NAME_MAX_CHARS),
-        })
     }
 
     /// What any SDK makes.

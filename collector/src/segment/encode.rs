@@ -1,17 +1,27 @@
-//! An event as an item, format `Named`: a track call whose event is the audit event's own type.
+//! An event as an item: a track call of Segment's Tracking API, in one of two formats.
 //!
-//! What Segment has a place for goes there; everything else goes to `properties`, under its own name.
+//! | format | `event` | what Segment has no place for |
+//! |---|---|---|
+//! | `Named` | the event's own type | `properties`, under its own name |
+//! | `SegmentAudit` | `Audit` | `properties` as Segment's own audit forwarding has them ([`super::audit`]) |
 
-use super::{LIBRARY, SYSTEM};
-use crate::event::{
-    Actor, ActorType, Change, Context, Outcome, Resource, StoredEvent, SubmittedBy, rfc3339_microseconds,
-};
+mod properties;
+
+use self::properties::Properties;
+use super::passed::Ours;
+use super::{AUDIT, LIBRARY, SYSTEM};
+use crate::event::{Actor, ActorType, Change, Context, Event, StoredEvent, rfc3339_microseconds};
+use audittrail_crds::document::Format;
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 /// Largest item, in bytes: Segment's "32 KB per event", as analytics-go reads it.
 pub const ITEM_MAX_BYTES: usize = 32_000;
+
+/// Longest `workspace_id`, in characters, as in the resource. A document in a file may say more.
+const WORKSPACE_MAX_CHARS: usize = 100;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -38,6 +48,7 @@ struct TrackContext<'a> {
     #[serde(flatten)]
     event: Option<&'a Context>,
     library: Library,
+    audittrail: Ours<'a>,
 }
 
 #[derive(Serialize)]
@@ -46,83 +57,57 @@ struct Library {
     version: &'static str,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Properties<'a> {
-    id: &'a str,
-    sequence: i64,
-    epoch: i64,
-    received_at: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    actor: Option<&'a Actor>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    resource: Option<&'a Resource>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    outcome: Option<Outcome>,
-    #[serde(skip_serializing_if = "<[Change]>::is_empty")]
-    changes: &'a [Change],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    details: Option<&'a Map<String, Value>>,
-    submitted_by: &'a SubmittedBy,
-    /// A context that says nothing: `context` of the item could not tell it from none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    context: Option<&'a Context>,
-    /// Members that were left out to keep the item small enough.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    truncated: Vec<&'static str>,
-}
-
-/// The JSON of an event of the log `log_id`, at most [`ITEM_MAX_BYTES`].
+/// The JSON of an event of the log `log_id`, which is that of `workspace`; at most [`ITEM_MAX_BYTES`].
 ///
-/// An item which is too large is cut: the larger of `details` and `changes` is left out first, then
-/// the other, then what `context` says of the client. `properties.truncated` names what is missing.
+/// An item which is too large is cut, in either format by the same rule: the larger of `details` and `changes` is left
+/// out first, then the other, then what `context` says of the client. `properties.truncated` names what is missing.
 /// What is left then fits, whatever `ingest` let through.
 ///
 /// # Panics
 /// Never: an event is plain data, which always has a JSON form.
-pub fn named(log_id: Uuid, stored: &StoredEvent) -> Vec<u8> {
-    let mut track = track(log_id, stored);
-    let mut json = bytes(&track);
+pub fn item(log_id: Uuid, workspace: &str, format: Format, stored: &StoredEvent) -> Bytes {
+    let workspace = first_chars(workspace, WORKSPACE_MAX_CHARS);
+    let mut kept = Kept::of(&stored.event);
+    let mut json = bytes(&track(log_id, workspace, format, stored, &kept));
     if json.len() > ITEM_MAX_BYTES {
         let mut members = [Member::Details, Member::Changes];
-        members.sort_by_key(|member| std::cmp::Reverse(member.size(stored)));
+        members.sort_by_key(|member| std::cmp::Reverse(member.size(&stored.event)));
         for member in members.into_iter().chain([Member::Context]) {
-            member.leave_out(&mut track);
-            json = bytes(&track);
+            kept.leave_out(member);
+            json = bytes(&track(log_id, workspace, format, stored, &kept));
             if json.len() <= ITEM_MAX_BYTES {
                 break;
             }
         }
     }
-    json
+    json.into()
 }
 
-fn track(log_id: Uuid, stored: &StoredEvent) -> Track<'_> {
+fn track<'a>(
+    log_id: Uuid,
+    workspace: &'a str,
+    format: Format,
+    stored: &'a StoredEvent,
+    kept: &'a Kept<'a>,
+) -> Track<'a> {
     let event = &stored.event;
+    let person = person(event.actor.as_ref());
+    let (name, identity) = match format {
+        Format::Named => (&*event.r#type, person.map_or(Identity::AnonymousId(SYSTEM), Identity::UserId)),
+        Format::SegmentAudit => (AUDIT, Identity::UserId(person.unwrap_or(SYSTEM))),
+    };
     Track {
         r#type: "track",
-        event: &event.r#type,
-        identity: identity(event.actor.as_ref()),
+        event: name,
+        identity,
         message_id: message_id(log_id, &event.id),
         timestamp: rfc3339_microseconds(stored.timestamp),
         context: TrackContext {
-            event: event.context.as_ref(),
+            event: kept.context,
             library: Library { name: LIBRARY, version: env!("CARGO_PKG_VERSION") },
+            audittrail: Ours::of(&stored.passed, log_id),
         },
-        properties: Properties {
-            id: &event.id,
-            sequence: stored.sequence,
-            epoch: stored.epoch,
-            received_at: rfc3339_microseconds(stored.received_at),
-            actor: event.actor.as_ref(),
-            resource: event.resource.as_ref(),
-            outcome: event.outcome,
-            changes: &event.changes,
-            details: event.details.as_ref(),
-            submitted_by: &stored.submitted_by,
-            context: event.context.as_ref().filter(|context| **context == Context::default()),
-            truncated: Vec::new(),
-        },
+        properties: Properties::of(format, workspace, stored, kept),
     }
 }
 
@@ -131,12 +116,17 @@ fn message_id(log_id: Uuid, event_id: &str) -> Uuid {
     Uuid::new_v5(&log_id, event_id.as_bytes())
 }
 
-/// The system has no user profile, and neither has an actor whose personal data was erased.
-fn identity(actor: Option<&Actor>) -> Identity<'_> {
-    match actor {
-        Some(Actor { r#type: ActorType::User | ActorType::AccessToken, id, .. }) => Identity::UserId(id),
-        Some(Actor { r#type: ActorType::System, .. }) | None => Identity::AnonymousId(SYSTEM),
-    }
+/// Who has a user profile: not the system, and no actor whose personal data was erased.
+fn person(actor: Option<&Actor>) -> Option<&str> {
+    actor.filter(|actor| actor.r#type != ActorType::System).map(|actor| &*actor.id)
+}
+
+/// What is in the item of the members that may be left out.
+struct Kept<'a> {
+    changes: &'a [Change],
+    details: Option<&'a Map<String, Value>>,
+    context: Option<&'a Context>,
+    truncated: Vec<&'static str>,
 }
 
 /// A member that may be left out.
@@ -148,33 +138,39 @@ enum Member {
 }
 
 impl Member {
-    /// Bytes that leaving it out saves.
-    fn size(self, stored: &StoredEvent) -> usize {
+    /// Its length in the event, in bytes of JSON.
+    fn size(self, event: &Event) -> usize {
         match self {
-            Self::Details => stored.event.details.as_ref().map_or(0, |details| bytes(details).len()),
-            Self::Changes => bytes(&stored.event.changes).len(),
-            Self::Context => stored.event.context.as_ref().map_or(0, |context| bytes(context).len()),
+            Self::Details => event.details.as_ref().map_or(0, |details| bytes(details).len()),
+            Self::Changes => bytes(&event.changes).len(),
+            Self::Context => event.context.as_ref().map_or(0, |context| bytes(context).len()),
+        }
+    }
+}
+
+impl<'a> Kept<'a> {
+    fn of(event: &'a Event) -> Self {
+        Self {
+            changes: &event.changes,
+            details: event.details.as_ref(),
+            context: event.context.as_ref(),
+            truncated: Vec::new(),
         }
     }
 
-    fn leave_out(self, track: &mut Track<'_>) {
-        let name = match self {
-            Self::Details => {
-                track.properties.details = None;
-                "details"
-            }
-            Self::Changes => {
-                track.properties.changes = &[];
-                "changes"
-            }
-            Self::Context => {
-                track.context.event = None;
-                track.properties.context = None;
-                "context"
-            }
+    /// Leaves a member out, and tells so if there was one.
+    fn leave_out(&mut self, member: Member) {
+        let gone = match member {
+            Member::Details => self.details.take().map(|_| "details"),
+            Member::Changes => (!std::mem::take(&mut self.changes).is_empty()).then_some("changes"),
+            Member::Context => self.context.take().map(|_| "context"),
         };
-        track.properties.truncated.push(name);
+        self.truncated.extend(gone);
     }
+}
+
+fn first_chars(text: &str, max: usize) -> &str {
+    text.char_indices().nth(max).map_or(text, |(end, _)| &text[..end])
 }
 
 fn bytes(value: &impl Serialize) -> Vec<u8> {
@@ -182,104 +178,4 @@ fn bytes(value: &impl Serialize) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::tests::{LOG, full, stored};
-    use super::*;
-    use crate::event::Event;
-    use crate::event::tests::event;
-    use crate::ingest::limits;
-    use serde_json::json;
-
-    fn value(item: &[u8]) -> Value {
-        let mut value: Value = serde_json::from_slice(item).expect("valid JSON");
-        value["context"]["library"]["version"] = json!("[version]");
-        value
-    }
-
-    fn text(length: usize) -> String {
-        "x".repeat(length)
-    }
-
-    #[test]
-    fn a_full_event_becomes_a_named_track_call() {
-        insta::assert_json_snapshot!(value(&named(LOG, &stored(full()))));
-    }
-
-    #[test]
-    fn an_event_of_the_system_has_an_anonymous_id() {
-        let system = Actor { r#type: ActorType::System, id: "scheduler".to_owned(), name: None, email: None };
-        insta::assert_json_snapshot!(value(&named(LOG, &stored(Event { actor: Some(system), ..event("evt_1") }))));
-    }
-
-    #[test]
-    fn an_event_without_an_actor_has_the_same_anonymous_id() {
-        let item = value(&named(LOG, &stored(Event { actor: None, ..event("evt_1") })));
-        assert_eq!(item["anonymousId"], "__system__");
-        assert!(item.get("userId").is_none());
-    }
-
-    #[test]
-    fn the_message_id_depends_on_the_log_and_the_event_alone() {
-        let first = value(&named(LOG, &stored(event("evt_1"))));
-        let moved = StoredEvent { sequence: 9, epoch: 4, ..stored(event("evt_1")) };
-        assert_eq!(first["messageId"], value(&named(LOG, &moved))["messageId"]);
-        assert_ne!(first["messageId"], value(&named(LOG, &stored(event("evt_2"))))["messageId"]);
-        assert_ne!(first["messageId"], value(&named(Uuid::nil(), &stored(event("evt_1"))))["messageId"]);
-    }
-
-    #[test]
-    fn an_item_is_cut_past_32000_bytes_and_not_before() {
-        let with =
-            |length| named(LOG, &stored(Event { details: json!({"t": text(length)}).as_object().cloned(), ..full() }));
-        let rest = with(0).len();
-        let at_the_bound = with(ITEM_MAX_BYTES - rest);
-        assert_eq!(at_the_bound.len(), ITEM_MAX_BYTES);
-        assert!(value(&at_the_bound)["properties"].get("truncated").is_none());
-        insta::assert_json_snapshot!(value(&with(ITEM_MAX_BYTES - rest + 1)));
-    }
-
-    #[test]
-    fn the_larger_of_details_and_changes_goes_first_and_the_other_stays_when_it_fits() {
-        let changes = vec![Change { field: "notes".to_owned(), before: None, after: Some(json!(text(40_000))) }];
-        let properties = &value(&named(LOG, &stored(Event { changes, ..full() })))["properties"];
-        assert_eq!(properties["truncated"], json!(["changes"]));
-        assert_eq!(properties["details"]["reason"], "by mistake");
-        assert!(properties.get("changes").is_none());
-    }
-
-    #[test]
-    fn the_largest_event_that_ingest_accepts_fits() {
-        // A control character takes six bytes in JSON; no other takes more.
-        let text = |chars| "\u{1}".repeat(chars);
-        let details = json!({"t": text(limits::JSON_MAX_BYTES / 6)}).as_object().cloned();
-        let event = Event {
-            id: text(limits::ID_MAX_CHARS),
-            timestamp: None,
-            r#type: text(limits::TYPE_MAX_CHARS),
-            actor: Some(Actor {
-                r#type: ActorType::AccessToken,
-                id: text(limits::IDENTITY_MAX_CHARS),
-                name: Some(text(limits::NAME_MAX_CHARS)),
-                email: Some(text(limits::EMAIL_MAX_CHARS)),
-            }),
-            resource: Some(Resource {
-                r#type: text(limits::IDENTITY_MAX_CHARS),
-                id: text(limits::IDENTITY_MAX_CHARS),
-                name: Some(text(limits::NAME_MAX_CHARS)),
-            }),
-            outcome: Some(Outcome::Success),
-            context: Some(Context {
-                ip: Some("2001:db8::1".to_owned()),
-                user_agent: Some(text(limits::USER_AGENT_MAX_CHARS)),
-                request_id: Some(text(limits::REQUEST_ID_MAX_CHARS)),
-            }),
-            changes: vec![Change {
-                field: "f".to_owned(),
-                before: None,
-                after: Some(json!(text(limits::JSON_MAX_BYTES / 6))),
-            }],
-            details,
-        };
-        assert!(named(LOG, &stored(event)).len() <= ITEM_MAX_BYTES);
-    }
-}
+mod tests;

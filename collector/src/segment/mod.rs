@@ -2,13 +2,18 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`encode`] | an event as an item, format `Named` |
+//! | [`encode`] | an event as an item, formats `Named` and `SegmentAudit` |
+//! | `audit` | an event's members as the text that `SegmentAudit` wants |
 //! | [`decode`] | an item as an event, whoever made it |
+//! | [`passed`] | the trails that an item passed |
 //!
-//! An item of format `Named` that was not cut becomes the event again which it was made of.
+//! An item of format `Named` that was not cut becomes the event again which it was made of; of `SegmentAudit`, all but
+//! what `details` held beside text, and empty objects.
 
+mod audit;
 pub mod decode;
 pub mod encode;
+pub mod passed;
 
 /// Who acted where nobody is known, as Segment's own audit forwarding names it.
 pub(crate) const SYSTEM: &str = "__system__";
@@ -16,7 +21,7 @@ pub(crate) const SYSTEM: &str = "__system__";
 /// Name of the library in our items, by which they are recognised.
 const LIBRARY: &str = "audittrail";
 
-/// Event of every item of Segment's own audit forwarding; the name stands in its properties.
+/// Event of every item of Segment's own audit forwarding, and of format `SegmentAudit`; the type stands in the properties.
 const AUDIT: &str = "Audit";
 
 #[cfg(test)]
@@ -37,6 +42,7 @@ pub(crate) mod tests {
             received_at: "2026-03-02T09:14:05.12Z".parse().expect("valid"),
             timestamp: "2026-03-02T09:14:05Z".parse().expect("valid"),
             submitted_by: SubmittedBy { kind: SubmitterKind::WriteKey, name: "acme-write-key/writeKey".to_owned() },
+            passed: Vec::new(),
             event,
         }
     }

@@ -18,7 +18,7 @@ use sqlx::{Encode, PgConnection, Postgres, Type};
 /// `given` is read three times, so that Postgres keeps it aside: in memory, if it fits into `work_mem`.
 const INSERT: &str = r#"
 WITH given AS (
-    SELECT * FROM unnest($1::given_event[])
+    SELECT * FROM unnest($1::given_event_5[])
 ), ids AS (
     INSERT INTO event_id (day, id, sequence) SELECT day, id, sequence FROM given
 ), wider AS (
@@ -33,13 +33,13 @@ INSERT INTO event (
     sequence, epoch, received_at, id, "timestamp", type,
     actor_type, actor_id, actor_name, actor_email, resource_type, resource_id, resource_name, outcome,
     submitted_by_kind, submitted_by_name, context, changes, details,
-    personal_salt, body_salt, personal, body, leaf_hash
+    personal_salt, body_salt, personal, body, leaf_hash, passed
 )
 SELECT
     sequence, $2, $3, id, "timestamp", type,
     actor_type, actor_id, actor_name, actor_email, resource_type, resource_id, resource_name, outcome,
     submitted_by_kind, submitted_by_name, context::json, changes::json, details::json,
-    personal_salt, body_salt, personal, body, leaf_hash
+    personal_salt, body_salt, personal, body, leaf_hash, passed
 FROM given"#;
 
 /// Inserts the rows of a plan, which are all new, and moves the head.
@@ -64,17 +64,17 @@ pub(super) async fn rows(
 
 impl Type<Postgres> for Row<'_> {
     fn type_info() -> PgTypeInfo {
-        PgTypeInfo::with_name("given_event")
+        PgTypeInfo::with_name("given_event_5")
     }
 }
 
 impl PgHasArrayType for Row<'_> {
     fn array_type_info() -> PgTypeInfo {
-        PgTypeInfo::with_name("_given_event")
+        PgTypeInfo::with_name("_given_event_5")
     }
 }
 
-/// The members of `given_event`, in its order.
+/// The members of `given_event_5`, in its order.
 impl Encode<'_, Postgres> for Row<'_> {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         let event = &self.sealed.event;
@@ -103,7 +103,8 @@ impl Encode<'_, Postgres> for Row<'_> {
             .encode(&self.sealed.salts.body[..])?
             .encode(&self.sealed.personal[..])?
             .encode(&self.sealed.body[..])?
-            .encode(&self.leaf_hash[..])?;
+            .encode(&self.leaf_hash[..])?
+            .encode((!self.sealed.passed.is_empty()).then_some(&self.sealed.passed[..]))?;
         record.finish();
         Ok(IsNull::No)
     }

@@ -29,7 +29,7 @@ const SESSION: &str = "SET statement_timeout = 0";
 /// Keeps the segments of the log once it is open. Never ends.
 pub async fn keep(store: Store, documents: watch::Receiver<Arc<Document>>, mut state: watch::Receiver<State>) {
     // Its other end lives as long as this process.
-    let _ = state.wait_for(|state| *state == State::Open).await;
+    let _ = state.wait_for(|state| matches!(state, State::Open(_))).await;
     loop {
         if let Err(error) = store.unless_lost(keep_once(&store, &documents)).await {
             tracing::debug!(%error, "segments are not kept at the moment; trying again");

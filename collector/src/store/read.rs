@@ -20,7 +20,7 @@ use uuid::Uuid;
 /// What [`StoredEvent`] is read from, but for the table.
 pub(super) const SELECT: &str = r#"SELECT sequence, epoch, received_at, id, "timestamp", type,
     actor_type, actor_id, actor_name, actor_email, resource_type, resource_id, resource_name,
-    outcome, submitted_by_kind, submitted_by_name, context, changes, details FROM "#;
+    outcome, submitted_by_kind, submitted_by_name, context, changes, details, passed FROM "#;
 
 /// The part of the log that a query can match, as it was at one moment.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -128,6 +128,7 @@ impl FromRow<'_, PgRow> for StoredEvent {
                     .ok_or_else(|| undecodable("submitted_by_kind", "null"))?,
                 name: row.try_get("submitted_by_name")?,
             },
+            passed: row.try_get::<Option<Vec<Uuid>>, _>("passed")?.unwrap_or_default(),
             event: Event {
                 id: row.try_get("id")?,
                 timestamp: None,
@@ -158,7 +159,7 @@ fn resource(row: &PgRow) -> Result<Option<Resource>, sqlx::Error> {
     Ok(Some(Resource { r#type, id, name: row.try_get("resource_name")? }))
 }
 
-fn moment(row: &PgRow, column: &str) -> Result<jiff::Timestamp, sqlx::Error> {
+pub(super) fn moment(row: &PgRow, column: &str) -> Result<jiff::Timestamp, sqlx::Error> {
     row.try_get::<jiff_sqlx::Timestamp, _>(column).map(jiff_sqlx::Timestamp::to_jiff)
 }
 

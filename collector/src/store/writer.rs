@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use uuid::Uuid;
 
 /// Events of one group. More would make the first request of a group wait for the last.
 const GROUP_MAX_EVENTS: usize = 10_000;
@@ -42,6 +43,15 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug)]
 pub struct Writer {
     queue: mpsc::Sender<Pending>,
+}
+
+/// An event from another trail.
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    /// The event.
+    pub event: Event,
+    /// Logs of the trails that it passed, oldest first.
+    pub passed: Vec<Uuid>,
 }
 
 /// Why a request was not stored. Nothing of it is in the log, except after [`WriteError::Unavailable`], where a COMMIT
@@ -80,8 +90,8 @@ impl Writer {
         Self { queue }
     }
 
-    /// Appends `events` as a whole and returns once they are durable. The `room` of the request they came in is held
-    /// until then.
+    /// Appends `events`, which begin here, as a whole and returns once they are durable. The `room` of the request they
+    /// came in is held until then.
     pub async fn append(
         &self,
         events: Vec<Event>,
@@ -89,6 +99,26 @@ impl Writer {
         room: Held,
     ) -> Result<Receipt, WriteError> {
         let events = events.into_iter().map(|event| Sealed::new(event, random_salts())).collect();
+        self.append_sealed(events, submitted_by, room).await
+    }
+
+    /// [`Writer::append`] of events that may have passed other trails.
+    pub async fn append_arrived(
+        &self,
+        events: Vec<Arrived>,
+        submitted_by: SubmittedBy,
+        room: Held,
+    ) -> Result<Receipt, WriteError> {
+        let seal = |Arrived { event, passed }| Sealed { passed, ..Sealed::new(event, random_salts()) };
+        self.append_sealed(events.into_iter().map(seal).collect(), submitted_by, room).await
+    }
+
+    async fn append_sealed(
+        &self,
+        events: Vec<Sealed>,
+        submitted_by: SubmittedBy,
+        room: Held,
+    ) -> Result<Receipt, WriteError> {
         let (answer, outcome) = oneshot::channel();
         let request = Request { events, submitted_by };
         let pending = Pending { request, answer, room, traced: telemetry::current() };

@@ -8,9 +8,11 @@ use crate::ingest::limits::ID_MAX_CHARS;
 use crate::ingest::native;
 use crate::ingest::room::Room;
 use crate::ingest::tame::tame;
-use crate::segment::encode::{ITEM_MAX_BYTES, named};
+use crate::segment::audit;
+use crate::segment::encode::{self, ITEM_MAX_BYTES};
 use crate::segment::tests::{LOG, full, stored};
-use audittrail_crds::document;
+use audittrail_crds::document::{self, Format};
+use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -48,13 +50,21 @@ fn faults(item: &Value) -> Vec<String> {
     faults.into_iter().map(|fault| fault.field).collect()
 }
 
+fn item(format: Format, stored: &StoredEvent) -> Bytes {
+    encode::item(LOG, "Acme", format, stored)
+}
+
 /// What comes of an item that we made, sent as our forwarder sends it.
-fn forwarded(stored: &StoredEvent) -> Event {
-    let item = String::from_utf8(named(LOG, stored)).expect("JSON is UTF-8");
+fn sent(format: Format, stored: &StoredEvent) -> Tracked {
+    let item = String::from_utf8(item(format, stored).into()).expect("JSON is UTF-8");
     let body = format!(r#"{{"batch":[{item}],"sentAt":"2026-03-02T11:00:00Z","writeKey":"k"}}"#);
-    let Tracked { event, corrected } = read(&body).remove(0).expect("an event");
-    assert!(!corrected);
-    event
+    let tracked = read(&body).remove(0).expect("an event");
+    assert!(!tracked.corrected);
+    tracked
+}
+
+fn forwarded(stored: &StoredEvent) -> Event {
+    sent(Format::Named, stored).event
 }
 
 fn as_it_was(stored: &StoredEvent) -> Event {
@@ -180,8 +190,36 @@ prop_compose! {
 proptest! {
     #[test]
     fn an_event_that_was_not_cut_arrives_equal(stored in events()) {
-        prop_assume!(named(LOG, &stored).len() < ITEM_MAX_BYTES);
+        prop_assume!(item(Format::Named, &stored).len() < ITEM_MAX_BYTES);
         prop_assert_eq!(forwarded(&stored), as_it_was(&stored));
+    }
+
+    #[test]
+    fn an_event_in_segments_own_shape_arrives_equal_but_for_its_details(stored in events()) {
+        let item = item(Format::SegmentAudit, &stored);
+        prop_assert!(item.len() <= ITEM_MAX_BYTES);
+        let item: Value = serde_json::from_slice(&item).expect("JSON");
+        let written = item["properties"]["details"].as_object().expect("details");
+        prop_assert!(written.values().all(Value::is_string), "{written:?}");
+        prop_assume!(item["properties"].get("truncated").is_none());
+
+        let arrived = sent(Format::SegmentAudit, &stored).event;
+        let texts = |details: &Option<Map<String, Value>>| details.iter().flatten().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        prop_assert_eq!(texts(&arrived.details), texts(&stored.event.details));
+        prop_assert!(arrived.details.iter().flatten().all(|(_, value)| value.is_string()));
+        let said = |context: &Option<Context>| context.clone().filter(|context| *context != Context::default());
+        let expected = as_it_was(&stored);
+        let expected = Event { context: said(&expected.context), details: arrived.details.clone(), ..expected };
+        prop_assert_eq!(arrived, expected);
+    }
+
+    #[test]
+    fn the_trails_that_an_event_passed_arrive_with_it(passed in prop::collection::vec(any::<u128>().prop_map(Uuid::from_u128), 0..20)) {
+        let stored = StoredEvent { passed: passed.clone(), ..stored(full()) };
+        let expected: Vec<Uuid> = passed.into_iter().chain([LOG]).collect();
+        for format in [Format::Named, Format::SegmentAudit] {
+            prop_assert_eq!(&sent(format, &stored).passed, &expected);
+        }
     }
 
     #[test]
@@ -192,12 +230,21 @@ proptest! {
     #[test]
     fn any_members_of_a_track_call_make_a_valid_event(
         (context, properties, id) in (anything(), anything(), anything()),
-        named in any::<bool>(),
+        shape in 0..4,
     ) {
         let mut item = json!({"event": "A", "userId": "u", "messageId": id, "context": context, "properties": properties});
-        if named {
-            item["context"] = json!({"library": {"name": LIBRARY}, "ip": context, "userAgent": properties});
+        if shape > 0 {
+            item["context"] = json!({"library": {"name": LIBRARY}, "ip": context, "userAgent": properties,
+                "audittrail": {"passed": context}});
             item["properties"] = json!({"id": "e", "actor": context, "changes": properties, "details": context});
+        }
+        if shape > 1 {
+            item["event"] = json!(AUDIT);
+            item["properties"] = json!({"id": "e", "type": "A", "details": {"subject": properties, "target": context,
+                "changes": properties, "own_changes": properties, "a": context, "resource_id": "1", "resource_type": "b"}});
+        }
+        if shape > 2 {
+            item["properties"]["details"]["changes"] = json!(properties.to_string());
         }
         let event = one(&item).event;
         let sent_natively = serde_json::to_vec(&event).expect("JSON");
@@ -236,7 +283,7 @@ fn an_event_of_any_sdk_has_who_what_when_and_where() {
         changes: Vec::new(),
         details: json!({"sum": 12}).as_object().cloned(),
     };
-    assert_eq!(one(&item), Tracked { event: expected, corrected: false });
+    assert_eq!(one(&item), Tracked { event: expected, corrected: false, passed: Vec::new() });
 }
 
 #[test]
@@ -370,7 +417,7 @@ fn what_segments_own_audit_forwarding_sends_is_understood() {
             .cloned(),
         ..event("api-1")
     };
-    assert_eq!(one(&audited()), Tracked { event: expected, corrected: false });
+    assert_eq!(one(&audited()), Tracked { event: expected, corrected: false, passed: Vec::new() });
 }
 
 #[test]
@@ -395,4 +442,70 @@ fn an_audit_event_without_a_resource_has_none() {
     let event = one(&item).event;
     assert_eq!(event.resource, None);
     assert_eq!(event.details.map(Value::Object), Some(json!({"action": "read", "workspace_id": "ws_acme"})));
+}
+
+#[test]
+fn an_event_that_went_through_segments_own_shape_has_its_details_as_text() {
+    let own = json!({"reason": "by mistake", "count": 3, "nested": {"n": 1}, "target": "own", "none": null});
+    let stored = stored(Event { details: own.as_object().cloned(), ..full() });
+    let arrived = sent(Format::SegmentAudit, &stored).event;
+    let texts = json!({"reason": "by mistake", "count": "3", "nested": "{\"n\":1}", "target": "own", "none": ""});
+    let expected = Event { details: texts.as_object().cloned(), ..as_it_was(&stored) };
+    assert_eq!(arrived, expected);
+}
+
+#[test]
+fn an_event_whose_person_was_erased_has_nobody_in_segments_own_shape_either() {
+    let erased = stored(Event { actor: None, ..event("evt_1") });
+    assert_eq!(sent(Format::SegmentAudit, &erased).event.actor, None);
+}
+
+#[test]
+fn the_system_keeps_its_name_in_segments_own_shape() {
+    let system = |id: &str| Actor { r#type: ActorType::System, id: id.to_owned(), name: None, email: None };
+    for id in [SYSTEM, "scheduler"] {
+        let stored = stored(Event { actor: Some(system(id)), ..event("evt_1") });
+        assert_eq!(sent(Format::SegmentAudit, &stored).event.actor, Some(system(id)));
+    }
+}
+
+#[test]
+fn an_event_named_audit_is_still_one_of_format_named() {
+    let audit = stored(Event { r#type: AUDIT.to_owned(), ..full() });
+    assert_eq!(forwarded(&audit), as_it_was(&audit));
+}
+
+#[test]
+fn what_was_cut_in_segments_own_shape_is_marked_too() {
+    let large = json!({"t": "x".repeat(ITEM_MAX_BYTES)});
+    let without_details =
+        sent(Format::SegmentAudit, &stored(Event { details: large.as_object().cloned(), ..full() })).event;
+    assert_eq!(without_details.details.map(Value::Object), Some(json!({"cut": ["details"]})));
+    assert_eq!(without_details.changes, full().changes);
+}
+
+#[test]
+fn changes_that_are_no_changes_are_cut() {
+    let with = |changes: &str| {
+        let mut item: Value = serde_json::from_slice(&item(Format::SegmentAudit, &stored(full()))).expect("JSON");
+        item["properties"]["details"][audit::CHANGES] = json!(changes);
+        one(&item).event
+    };
+    let whole = with(r#"[{"field":"enabled","before":true,"after":false}]"#);
+    assert_eq!((whole.changes, whole.details.expect("own").contains_key("cut")), (full().changes, false));
+    for odd in ["{", "{}", "[1]", r#"[{"field":"a","after":9007199254740993}]"#, r#"[{"field":"a","field":"b"}]"#] {
+        let event = with(odd);
+        assert_eq!((event.changes.len(), &event.details.expect("marked")["cut"]), (0, &json!(["changes"])), "{odd}");
+    }
+}
+
+#[test]
+fn the_trails_that_an_item_of_any_sender_passed_are_read() {
+    let passed = |item: &Value| one(item).passed;
+    let listed = json!({"audittrail": {"passed": [LOG]}});
+    assert_eq!(passed(&with("context", listed.clone())), [LOG]);
+    let mut own = audited();
+    own["context"] = listed;
+    assert_eq!(passed(&own), [LOG]);
+    assert_eq!(passed(&with("context", json!({"audittrail": {"passed": [LOG, "x"]}}))), Vec::<Uuid>::new());
 }
