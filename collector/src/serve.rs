@@ -129,7 +129,8 @@ impl Collector {
         let app = app(&first, settings.replica(), seen.clone(), &mut parts).await?;
         let stopping = CancellationToken::new();
         // A new identity each time: a lease of the process before must not be taken for ours.
-        let forwarder = tokio::spawn(forward::run(app.store.clone(), seen, Uuid::new_v4(), stopping.clone()));
+        let (store, feed) = (app.store.clone(), app.tail.feed());
+        let forwarder = tokio::spawn(forward::run(store, feed, seen, Uuid::new_v4(), stopping.clone()));
         let listener = Handle::new();
         tracing::info!(address = %settings.listen, tls = certificate.is_some(), "listening");
         let server = tokio::spawn(listener::serve(socket, certificate, server::router(app.clone()), listener.clone()));

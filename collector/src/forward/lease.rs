@@ -1,8 +1,9 @@
 //! The lease on a forwarding, as its holder has it.
 
 use crate::store::Store;
-use crate::store::forwarding::{Asker, Cursor, Delivered, LEASE};
-use audittrail_crds::report::State;
+use crate::store::forwarding::{Asker, Cursor, Delivered, Fact, LEASE, Passed, Standing};
+use crate::store::parked::{PARKED_MAX, Place};
+use crate::store::parking::{Parking, Refused};
 use std::future::Future;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -26,6 +27,8 @@ pub struct Claim {
     pub forwarding: String,
     /// Generation of its entry.
     pub entry_generation: i64,
+    /// Tells its configuration from others.
+    pub configuration_hash: String,
     /// This replica.
     pub replica: Uuid,
     /// Generation of the newest document that has this very entry.
@@ -47,7 +50,7 @@ pub enum Stop {
 #[derive(Debug)]
 pub struct Lease {
     claim: Claim,
-    cursor: Cursor,
+    standing: Standing,
     /// Counted from before the database was asked, so never later than the database has it.
     taken: Instant,
 }
@@ -56,8 +59,8 @@ impl Claim {
     /// Takes the lease. None while another replica holds it, or when this document is not the newest.
     pub async fn take(&self) -> Result<Option<Lease>, sqlx::Error> {
         let taken = Instant::now();
-        let cursor = self.store.take_lease(self.asker()).await?;
-        Ok(cursor.map(|cursor| Lease { claim: self.clone(), cursor, taken }))
+        let standing = self.store.take_lease(self.asker()).await?;
+        Ok(standing.map(|standing| Lease { claim: self.clone(), standing, taken }))
     }
 
     /// Who asks, by the newest document.
@@ -65,6 +68,7 @@ impl Claim {
         Asker {
             forwarding: &self.forwarding,
             entry_generation: self.entry_generation,
+            configuration_hash: &self.configuration_hash,
             replica: self.replica,
             generation: *self.generation.borrow(),
         }
@@ -74,7 +78,17 @@ impl Claim {
 impl Lease {
     /// Where delivery stands.
     pub fn cursor(&self) -> Cursor {
-        self.cursor
+        self.standing.cursor
+    }
+
+    /// What the database said last.
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Nothing is left to be sent again, until the database says otherwise.
+    pub fn replays_are_done(&mut self) {
+        self.standing.replays = false;
     }
 
     /// Does `work` while renewing the lease. When the lease is lost, work ends where it is; it does not
@@ -88,18 +102,64 @@ impl Lease {
     }
 
     /// Moves the cursor past what the source accepted.
-    pub async fn advance(&mut self, delivered: Delivered) -> Result<(), Stop> {
+    pub async fn advance(&mut self, passed: Passed, delivered: Delivered) -> Result<(), Stop> {
         let taken = Instant::now();
-        let moved = self.claim.store.move_cursor(self.claim.asker(), self.cursor, delivered).await?;
-        self.cursor = moved.ok_or(Stop::Lost)?;
-        self.taken = taken;
-        Ok(())
+        let Claim { store, .. } = &self.claim;
+        let moved = store.move_cursor(self.claim.asker(), self.cursor(), passed, delivered).await?;
+        self.shown(taken, moved)
+    }
+
+    /// Moves the cursor past what the filter left out.
+    pub async fn pass_filtered(&mut self, passed: Passed) -> Result<(), Stop> {
+        let taken = Instant::now();
+        let moved = self.claim.store.pass_filtered(self.claim.asker(), self.cursor(), passed).await?;
+        self.shown(taken, moved)
+    }
+
+    /// Parks a refused event and moves the cursor past it, and past `filtered` events before it. False when no more can
+    /// be parked.
+    pub async fn park(&mut self, filtered: i64, refused: Refused<'_>) -> Result<bool, Stop> {
+        let taken = Instant::now();
+        let Claim { store, .. } = &self.claim;
+        match store.park(self.claim.asker(), self.cursor(), filtered, refused, PARKED_MAX).await? {
+            Parking::Done(standing) => self.shown(taken, Some(standing)).map(|()| true),
+            Parking::Full => Ok(false),
+            Parking::Lost => Err(Stop::Lost),
+        }
+    }
+
+    /// Takes the events back that were parked since the source last accepted any, and the cursor with them.
+    pub async fn unpark(&mut self, refused: Refused<'_>) -> Result<(), Stop> {
+        let taken = Instant::now();
+        let moved = self.claim.store.unpark(self.claim.asker(), self.cursor(), refused).await?;
+        self.shown(taken, moved)
+    }
+
+    /// Forgets parked events which the source has accepted now.
+    pub async fn finish_replay(&mut self, events: &[Place]) -> Result<(), Stop> {
+        let taken = Instant::now();
+        let shown = self.claim.store.finish_replay(self.claim.asker(), events).await?;
+        self.shown(taken, shown)
+    }
+
+    /// Keeps a parked event which the source has refused again.
+    pub async fn refuse_replay(&mut self, refused: Refused<'_>) -> Result<(), Stop> {
+        let taken = Instant::now();
+        let shown = self.claim.store.refuse_replay(self.claim.asker(), refused).await?;
+        self.shown(taken, shown)
     }
 
     /// Writes how delivery stands.
-    pub async fn record(&self, state: State, error: Option<&str>) -> Result<(), Stop> {
-        let written = self.claim.store.record_state(self.claim.asker(), state, error).await?;
+    pub async fn record(&self, fact: Fact<'_>) -> Result<(), Stop> {
+        let written = self.claim.store.record_state(self.claim.asker(), fact).await?;
         if written { Ok(()) } else { Err(Stop::Lost) }
+    }
+
+    /// The lease was shown to the database at this moment, and lasts from then on.
+    fn shown(&mut self, taken: Instant, standing: Option<Standing>) -> Result<(), Stop> {
+        self.standing = standing.ok_or(Stop::Lost)?;
+        self.taken = taken;
+        Ok(())
     }
 
     async fn renew_until_lost(&mut self) {
@@ -111,11 +171,17 @@ impl Lease {
             sleep_until(self.taken + RENEW_AFTER).await;
             let taken = Instant::now();
             match timeout_at(end, self.claim.store.take_lease(self.claim.asker())).await {
-                Ok(Ok(Some(_))) => self.taken = taken,
+                // Somebody else moved the cursor (retention does, or a restored log): delivery has to begin anew.
+                Ok(Ok(Some(standing))) if !self.goes_on_with(&standing) => return,
+                Ok(Ok(Some(standing))) => (self.standing, self.taken) = (standing, taken),
                 Ok(Ok(None)) | Err(_) => return,
                 // Perhaps it answers before the lease ends.
                 Ok(Err(_)) => sleep(RENEW_PAUSE).await,
             }
         }
+    }
+
+    fn goes_on_with(&self, standing: &Standing) -> bool {
+        (standing.cursor, standing.log_epoch) == (self.standing.cursor, self.standing.log_epoch)
     }
 }

@@ -22,7 +22,7 @@ pub fn wait(verdict: Verdict, attempt: u32, jitter: f64) -> Duration {
         Verdict::Done => Duration::ZERO,
         Verdict::Retry { after: Some(after) } => after.clamp(WAIT_MIN, RETRY_AFTER_MAX),
         Verdict::Retry { after: None } => backoff(attempt, jitter),
-        Verdict::KeyRefused | Verdict::EndpointRefused | Verdict::EventRefused => MENDED_BY_HAND,
+        _ => MENDED_BY_HAND,
     }
 }
 
@@ -67,7 +67,9 @@ mod tests {
 
     #[test]
     fn what_must_be_mended_by_hand_is_tried_each_thirty_seconds() {
-        for verdict in [Verdict::KeyRefused, Verdict::EndpointRefused, Verdict::EventRefused] {
+        for verdict in
+            [Verdict::KeyRefused, Verdict::EndpointRefused, Verdict::TooLarge, Verdict::Refused, Verdict::Loop]
+        {
             assert_eq!(wait(verdict, 9, 1.0), Duration::from_secs(30));
         }
     }

@@ -1,16 +1,12 @@
-//! Forwardings: cursors, leases and facts.
+//! Forwardings: leases, cursors and facts.
 //!
 //! Two fences keep a replica that is paused or cut off from doing harm. The lease: only its holder
 //! moves the cursor, and only until the lease ends by the database's clock. The generation: a replica
 //! whose document is not the newest applied one neither takes a lease nor moves a cursor.
 
 use super::Store;
-use audittrail_crds::document::{Forwarding, StartFrom};
 use audittrail_crds::report::{self, State};
-use jiff::Timestamp;
-use jiff_sqlx::ToSqlx;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use sqlx::types::Json;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -22,11 +18,45 @@ pub const LEASE: Duration = Duration::from_secs(10);
 pub struct Cursor {
     /// Identity of the log.
     pub log_id: Uuid,
-    /// Epoch of the newest event delivered, or of the log when the cursor was made.
+    /// Epoch of the newest event passed, or of the log when the cursor was made.
     pub epoch: i64,
-    /// The next sequence to deliver. Everything below it was delivered.
+    /// The next sequence to deliver. Everything below it was delivered, left out or parked.
     pub next_sequence: i64,
 }
+
+/// What the holder of a lease is told each time that it shows it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, sqlx::FromRow)]
+pub struct Standing {
+    /// The cursor.
+    #[sqlx(flatten)]
+    pub cursor: Cursor,
+    /// Epoch of the log.
+    pub log_epoch: i64,
+    /// Lone events refused one after the other, with none accepted between.
+    pub refused_in_a_row: i32,
+    /// Somebody asked to send parked events again.
+    pub replays: bool,
+}
+
+/// The columns of [`Standing`], of a row of `forwarding`.
+macro_rules! standing {
+    () => {
+        "(SELECT log_id FROM head) AS log_id, epoch, next_sequence, (SELECT head.epoch FROM head) AS log_epoch,
+         cardinality(refused_in_a_row) AS refused_in_a_row,
+         EXISTS (SELECT FROM parked WHERE forwarding = name AND replay_asked_at IS NOT NULL) AS replays"
+    };
+}
+
+/// What lets only the lease's holder write, and only under the newest configuration: [`Asker`] in $1 to $3. `FOR SHARE`: no
+/// newer configuration can slip in between the check and the write.
+macro_rules! fence {
+    () => {
+        "name = $1 AND holder = $2 AND lease_until > clock_timestamp()
+         AND (SELECT generation FROM configuration FOR SHARE) = $3"
+    };
+}
+
+pub(super) use {fence, standing};
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,21 +65,43 @@ pub struct Asker<'a> {
     pub forwarding: &'a str,
     /// Generation of the forwarding's entry; facts are written with it.
     pub entry_generation: i64,
+    /// Which configuration that is ([`audittrail_crds::document::Forwarding::configuration_hash`]); facts are written with it.
+    pub configuration_hash: &'a str,
     /// The replica.
     pub replica: Uuid,
     /// Generation of the replica's document: anything but the newest applied one is refused.
     pub generation: i64,
 }
 
-/// What the source accepted: events up to here.
+/// A part of the log that is done with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Passed {
+    /// The sequence after it.
+    pub next_sequence: i64,
+    /// Epoch of its newest event.
+    pub epoch: i64,
+    /// Its events that the filter left out.
+    pub filtered: i64,
+}
+
+/// What the source accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Delivered {
-    /// Sequence of the newest of them.
+    /// Sequence of the newest event.
     pub last_sequence: i64,
-    /// Epoch of the newest of them.
-    pub epoch: i64,
-    /// How many they are.
+    /// How many events.
     pub events: i64,
+}
+
+/// How delivery stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Fact<'a> {
+    /// In a word.
+    pub state: State,
+    /// What went wrong, without secrets.
+    pub error: Option<&'a str>,
+    /// Status code of the answer that `error` tells of.
+    pub code: Option<u16>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -58,121 +110,40 @@ struct FactsRow {
     generation: i64,
     state: String,
     last_error: Option<String>,
+    last_error_code: Option<i32>,
     last_success: Option<jiff_sqlx::Timestamp>,
+    retrying_since: Option<jiff_sqlx::Timestamp>,
+    configuration_hash: Option<String>,
     delivered_sequence: Option<i64>,
     delivered: i64,
+    filtered: i64,
+    parked: i64,
     lag_events: i64,
     lag_seconds: i64,
 }
 
 impl Store {
-    /// Makes the cursor of a forwarding that has none, or makes it anew when `startFrom` has another
-    /// value. False when that is not possible yet: this document is not the newest, or the
-    /// moment to start from lies ahead.
-    pub async fn prepare_forwarding(&self, entry: &Forwarding, generation: i64) -> Result<bool, sqlx::Error> {
-        if self.has_cursor(entry).await? {
-            return Ok(true);
-        }
-        let Some(first_sequence) = self.first_sequence(&entry.start_from).await? else { return Ok(false) };
-        self.make_cursor(entry, generation, first_sequence).await
-    }
-
-    async fn has_cursor(&self, entry: &Forwarding) -> Result<bool, sqlx::Error> {
-        let same: Option<bool> = sqlx::query_scalar("SELECT start_from = $2 FROM forwarding WHERE name = $1")
-            .bind(&entry.name)
-            .bind(Json(&entry.start_from))
-            .fetch_optional(&self.pool)
-            .await?;
-        Ok(same == Some(true))
-    }
-
-    /// Of several replicas that come here, one makes the cursor; for the others nothing differs any
-    /// more. `FOR SHARE`: no newer configuration can slip in between the check and the write.
-    async fn make_cursor(&self, entry: &Forwarding, generation: i64, first_sequence: i64) -> Result<bool, sqlx::Error> {
-        let done = sqlx::query(
-            "INSERT INTO forwarding (name, start_from, epoch, next_sequence, generation, state)
-             SELECT $1, $2, head.epoch, $3, $4, $5 FROM head
-             WHERE (SELECT generation FROM configuration FOR SHARE) = $6
-             ON CONFLICT (name) DO UPDATE
-             SET start_from = excluded.start_from, epoch = excluded.epoch, next_sequence = excluded.next_sequence
-             WHERE forwarding.start_from <> excluded.start_from",
-        )
-        .bind(&entry.name)
-        .bind(Json(&entry.start_from))
-        .bind(first_sequence)
-        .bind(entry.generation)
-        .bind(state_name(State::Pending))
-        .bind(generation)
-        .execute(&self.pool)
-        .await?;
-        Ok(done.rows_affected() == 1)
-    }
-
-    /// The first sequence to deliver; none yet when it is that of a moment which lies ahead.
-    async fn first_sequence(&self, start: &StartFrom) -> Result<Option<i64>, sqlx::Error> {
-        match start {
-            StartFrom::Now => self.head().await.map(|head| Some(head.next_sequence)),
-            StartFrom::Beginning => self.oldest_sequence().await.map(Some),
-            StartFrom::Time(Time(moment)) => self.first_sequence_at(*moment).await,
-            StartFrom::Sequence(sequence) => Ok(Some((*sequence).max(0))),
-        }
-    }
-
-    /// Sequence of the oldest event that is kept; the next one when there is none.
-    pub(crate) async fn oldest_sequence(&self) -> Result<i64, sqlx::Error> {
-        sqlx::query_scalar(
-            "SELECT coalesce((SELECT sequence FROM event ORDER BY sequence LIMIT 1), next_sequence) FROM head",
-        )
-        .fetch_one(&self.pool)
-        .await
-    }
-
-    /// Sequence of the first event received at `moment` or later. By bisection, since `received_at`
-    /// never goes back and has no index.
-    pub(super) async fn first_sequence_at(&self, moment: Timestamp) -> Result<Option<i64>, sqlx::Error> {
-        if self.lies_ahead(moment).await? {
-            return Ok(None);
-        }
-        let mut low = self.oldest_sequence().await?;
-        let mut high = self.head().await?.next_sequence;
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.received_from(middle).await? {
-                Some((sequence, received_at)) if received_at < moment => low = sequence + 1,
-                _ => high = middle,
-            }
-        }
-        Ok(Some(low))
-    }
-
-    async fn lies_ahead(&self, moment: Timestamp) -> Result<bool, sqlx::Error> {
-        sqlx::query_scalar("SELECT $1 > clock_timestamp()").bind(moment.to_sqlx()).fetch_one(&self.pool).await
-    }
-
-    /// The first event from `sequence` on, and when it was received.
-    async fn received_from(&self, sequence: i64) -> Result<Option<(i64, Timestamp)>, sqlx::Error> {
-        let row: Option<(i64, jiff_sqlx::Timestamp)> =
-            sqlx::query_as("SELECT sequence, received_at FROM event WHERE sequence >= $1 ORDER BY sequence LIMIT 1")
-                .bind(sequence)
-                .fetch_optional(&self.pool)
-                .await?;
-        Ok(row.map(|(sequence, received_at)| (sequence, received_at.to_jiff())))
-    }
-
     /// Takes the lease, or makes it last [`LEASE`] from now on. None when another replica
     /// holds it, or when this replica's document is not the newest.
-    pub async fn take_lease(&self, asker: Asker<'_>) -> Result<Option<Cursor>, sqlx::Error> {
-        let lease = sqlx::query_as(
-            "UPDATE forwarding SET holder = $2, lease_until = clock_timestamp() + make_interval(secs => $4)
+    ///
+    /// Refusals under an earlier entry say nothing about this one, so counting begins anew: facts still carry the
+    /// generation of that entry.
+    pub async fn take_lease(&self, asker: Asker<'_>) -> Result<Option<Standing>, sqlx::Error> {
+        let lease = sqlx::query_as(concat!(
+            "UPDATE forwarding
+             SET holder = $2, lease_until = clock_timestamp() + make_interval(secs => $4),
+                 refused_in_a_row = CASE WHEN generation = $5 THEN refused_in_a_row ELSE '{}' END
              WHERE name = $1
                AND (holder IS NULL OR holder = $2 OR lease_until < clock_timestamp())
                AND (SELECT generation FROM configuration) = $3
-             RETURNING (SELECT log_id FROM head) AS log_id, epoch, next_sequence",
-        )
+             RETURNING ",
+            standing!()
+        ))
         .bind(asker.forwarding)
         .bind(asker.replica)
         .bind(asker.generation)
         .bind(LEASE.as_secs_f64())
+        .bind(asker.entry_generation)
         .fetch_optional(&self.pool);
         self.unless_lost(lease).await
     }
@@ -187,56 +158,95 @@ impl Store {
         Ok(())
     }
 
-    /// Moves the cursor past what the source accepted, and makes the lease last [`LEASE`] from now on.
-    /// None when the lease, the generation or the cursor is no longer what the sender took it for.
-    /// `FOR SHARE` as in [`Store::make_cursor`].
+    /// Moves the cursor past a part of the log of which the source accepted events, and makes the lease last [`LEASE`]
+    /// from now on. None when the lease, the generation or the cursor is no longer what the sender took it for.
     pub async fn move_cursor(
         &self,
         asker: Asker<'_>,
         from: Cursor,
+        passed: Passed,
         delivered: Delivered,
-    ) -> Result<Option<Cursor>, sqlx::Error> {
-        sqlx::query_as(
+    ) -> Result<Option<Standing>, sqlx::Error> {
+        sqlx::query_as(concat!(
             "UPDATE forwarding
-             SET next_sequence = $6 + 1, epoch = $7, delivered_sequence = $6, delivered = delivered + $8,
-                 state = $9, last_error = NULL, last_success = clock_timestamp(), generation = $10,
-                 lease_until = clock_timestamp() + make_interval(secs => $11)
-             WHERE name = $1 AND holder = $2 AND lease_until > clock_timestamp()
-               AND (SELECT generation FROM configuration FOR SHARE) = $3
-               AND next_sequence = $4 AND epoch = $5
-             RETURNING (SELECT log_id FROM head) AS log_id, epoch, next_sequence",
-        )
+             SET next_sequence = $6, epoch = $7, filtered = filtered + $8,
+                 delivered_sequence = $9, delivered = delivered + $10, refused_in_a_row = '{}',
+                 state = $11, last_error = NULL, last_error_code = NULL, retrying_since = NULL,
+                 last_success = clock_timestamp(), generation = $12, configuration_hash = $13,
+                 lease_until = clock_timestamp() + make_interval(secs => $14)
+             WHERE ",
+            fence!(),
+            " AND next_sequence = $4 AND epoch = $5 RETURNING ",
+            standing!()
+        ))
         .bind(asker.forwarding)
         .bind(asker.replica)
         .bind(asker.generation)
         .bind(from.next_sequence)
         .bind(from.epoch)
+        .bind(passed.next_sequence)
+        .bind(passed.epoch)
+        .bind(passed.filtered)
         .bind(delivered.last_sequence)
-        .bind(delivered.epoch)
         .bind(delivered.events)
         .bind(state_name(State::Accepting))
         .bind(asker.entry_generation)
+        .bind(asker.configuration_hash)
         .bind(LEASE.as_secs_f64())
         .fetch_optional(&self.pool)
         .await
     }
 
-    /// Writes how delivery stands; [`State::Accepting`] is a success. False when the lease is lost.
-    pub async fn record_state(&self, asker: Asker<'_>, state: State, error: Option<&str>) -> Result<bool, sqlx::Error> {
-        let done = sqlx::query(
+    /// Moves the cursor past a part of the log of which the filter left everything out, which says nothing about the
+    /// source. None as in [`Store::move_cursor`].
+    pub async fn pass_filtered(
+        &self,
+        asker: Asker<'_>,
+        from: Cursor,
+        passed: Passed,
+    ) -> Result<Option<Standing>, sqlx::Error> {
+        sqlx::query_as(concat!(
             "UPDATE forwarding
-             SET state = $4, last_error = $5, generation = $6,
-                 last_success = CASE WHEN $7 THEN clock_timestamp() ELSE last_success END
-             WHERE name = $1 AND holder = $2 AND lease_until > clock_timestamp()
-               AND (SELECT generation FROM configuration) = $3",
-        )
+             SET next_sequence = $6, epoch = $7, filtered = filtered + $8,
+                 lease_until = clock_timestamp() + make_interval(secs => $9)
+             WHERE ",
+            fence!(),
+            " AND next_sequence = $4 AND epoch = $5 RETURNING ",
+            standing!()
+        ))
         .bind(asker.forwarding)
         .bind(asker.replica)
         .bind(asker.generation)
-        .bind(state_name(state))
-        .bind(error)
+        .bind(from.next_sequence)
+        .bind(from.epoch)
+        .bind(passed.next_sequence)
+        .bind(passed.epoch)
+        .bind(passed.filtered)
+        .bind(LEASE.as_secs_f64())
+        .fetch_optional(&self.pool)
+        .await
+    }
+
+    /// Writes how delivery stands; [`State::Accepting`] is a success, and a state of failure lasts since the first one after a
+    /// success. False when the lease is lost.
+    pub async fn record_state(&self, asker: Asker<'_>, fact: Fact<'_>) -> Result<bool, sqlx::Error> {
+        let done = sqlx::query(concat!(
+            "UPDATE forwarding
+             SET state = $4, last_error = $5, last_error_code = $6, generation = $7, configuration_hash = $8,
+                 last_success = CASE WHEN $9 THEN clock_timestamp() ELSE last_success END,
+                 retrying_since = CASE WHEN $9 THEN NULL ELSE coalesce(retrying_since, clock_timestamp()) END
+             WHERE ",
+            fence!()
+        ))
+        .bind(asker.forwarding)
+        .bind(asker.replica)
+        .bind(asker.generation)
+        .bind(state_name(fact.state))
+        .bind(fact.error)
+        .bind(fact.code.map(i32::from))
         .bind(asker.entry_generation)
-        .bind(state == State::Accepting)
+        .bind(asker.configuration_hash)
+        .bind(fact.state == State::Accepting)
         .execute(&self.pool)
         .await?;
         Ok(done.rows_affected() == 1)
@@ -247,13 +257,15 @@ impl Store {
     pub async fn disable_forwarding(&self, asker: Asker<'_>) -> Result<bool, sqlx::Error> {
         let done = sqlx::query(
             "UPDATE forwarding
-             SET state = $3, last_error = NULL, generation = $4, holder = NULL, lease_until = NULL
+             SET state = $3, last_error = NULL, last_error_code = NULL, retrying_since = NULL, generation = $4,
+                 configuration_hash = $5, holder = NULL, lease_until = NULL
              WHERE name = $1 AND (SELECT generation FROM configuration) = $2",
         )
         .bind(asker.forwarding)
         .bind(asker.generation)
         .bind(state_name(State::Disabled))
         .bind(asker.entry_generation)
+        .bind(asker.configuration_hash)
         .execute(&self.pool)
         .await?;
         Ok(done.rows_affected() == 1)
@@ -262,7 +274,9 @@ impl Store {
     /// Every forwarding that ever had a cursor, by name, with its lag behind the head.
     pub async fn forwarding_facts(&self) -> Result<Vec<report::Forwarding>, sqlx::Error> {
         let rows: Vec<FactsRow> = sqlx::query_as(
-            "SELECT f.name, f.generation, f.state, f.last_error, f.last_success, f.delivered_sequence, f.delivered,
+            "SELECT f.name, f.generation, f.state, f.last_error, f.last_error_code, f.last_success, f.retrying_since,
+                    f.configuration_hash, f.delivered_sequence, f.delivered, f.filtered,
+                    (SELECT count(*) FROM parked WHERE forwarding = f.name) AS parked,
                     greatest(head.next_sequence - f.next_sequence, 0) AS lag_events,
                     greatest(coalesce(floor(extract(epoch FROM clock_timestamp() - oldest.received_at)), 0), 0)::bigint
                         AS lag_seconds
@@ -286,13 +300,18 @@ fn facts(row: FactsRow) -> report::Forwarding {
         last_success: row.last_success.map(|moment| Time(moment.to_jiff())),
         delivered_sequence: row.delivered_sequence,
         delivered: row.delivered,
+        filtered: row.filtered,
+        parked: row.parked,
+        retrying_since: row.retrying_since.map(|moment| Time(moment.to_jiff())),
+        last_error_code: row.last_error_code.and_then(|code| u16::try_from(code).ok()),
+        configuration_hash: row.configuration_hash,
         lag_events: row.lag_events,
         lag_seconds: row.lag_seconds,
     }
 }
 
 /// The name of a state in the database: that of the report.
-fn state_name(state: State) -> &'static str {
+pub(super) fn state_name(state: State) -> &'static str {
     match state {
         State::Disabled => "Disabled",
         State::Pending => "Pending",
@@ -301,6 +320,8 @@ fn state_name(state: State) -> &'static str {
         State::KeyRefused => "KeyRefused",
         State::EndpointRefused => "EndpointRefused",
         State::EventRefused => "EventRefused",
+        State::Loop => "Loop",
+        State::FilterInvalid => "FilterInvalid",
     }
 }
 
@@ -313,6 +334,8 @@ fn parse_state(name: &str) -> State {
         State::KeyRefused,
         State::EndpointRefused,
         State::EventRefused,
+        State::Loop,
+        State::FilterInvalid,
     ];
     states.into_iter().find(|state| state_name(*state) == name).unwrap_or(State::Pending)
 }

@@ -23,6 +23,9 @@
 //! | [`census`] | how many segments there are, for the metrics |
 //! | [`replica`] | heartbeats and the newest configuration |
 //! | [`forwarding`] | cursors and leases |
+//! | [`start_from`] | where a cursor starts |
+//! | [`parking`] | events that a source refused, and their replays |
+//! | [`parked`] | events that a source refused for good |
 
 pub mod append;
 pub mod block;
@@ -37,12 +40,15 @@ mod hosts;
 mod insert;
 pub mod keeper;
 mod known;
+pub mod parked;
+pub mod parking;
 pub mod place;
 mod plan;
 pub mod read;
 pub mod replica;
 mod retention;
 pub mod segment;
+mod start_from;
 mod term;
 pub mod uri;
 pub mod walk;

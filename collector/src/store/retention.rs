@@ -131,11 +131,12 @@ async fn oldest_event(
 /// From here on readers leave the segment out, and it is dropped whatever happens.
 async fn note_dropping(connection: &mut PgConnection, of: Oldest, enabled: &[String]) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    count_undelivered(&mut transaction, of.first_sequence, of.end_sequence, enabled).await?;
     sqlx::query("UPDATE segment SET dropping_at = clock_timestamp() WHERE first_sequence = $1")
         .bind(of.first_sequence)
         .execute(&mut *transaction)
         .await?;
+    // Afterwards: a forwarding that goes back to parked events keeps their segment where it is until it has.
+    count_undelivered(&mut transaction, of.first_sequence, of.end_sequence, enabled).await?;
     transaction.commit().await?;
     tracing::info!(first_sequence = of.first_sequence, end_sequence = of.end_sequence, "retention drops a segment");
     Ok(())
@@ -200,13 +201,14 @@ async fn attachment(connection: &mut PgConnection, table: &str) -> Result<Option
 /// Removes the rows from `first` to before `end`.
 async fn shorten(connection: &mut PgConnection, first: i64, end: i64, enabled: &[String]) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    count_undelivered(&mut transaction, first, end, enabled).await?;
     remove_ids(&mut transaction, first, end).await?;
     sqlx::query("DELETE FROM event WHERE sequence >= $1 AND sequence < $2")
         .bind(first)
         .bind(end)
         .execute(&mut *transaction)
         .await?;
+    // Afterwards, as when a segment goes.
+    count_undelivered(&mut transaction, first, end, enabled).await?;
     // The block that is cut in the middle is written down again.
     block::remove(&mut transaction, block::block_of(first)..end).await?;
     transaction.commit().await?;

@@ -1,15 +1,18 @@
-//! The newest part of the log in memory: one reader of the log a replica, for all that follow it.
+//! The newest part of the log in memory: one reader of the log a replica, for all that follow it: live tails and forwardings.
 //!
 //! It reads only while somebody listens. Events of other replicas count too, so it looks at the head again and again instead of
 //! waiting for this process' own writer. Whoever is behind what is kept here reads the log himself.
 
 use crate::event::StoredEvent;
+use crate::forward::encode::{self, Item};
 use crate::query::filter::Order;
+use crate::segment::encode::ITEM_MAX_BYTES;
 use crate::store::Store;
 use crate::store::replica::Head;
+use audittrail_crds::document::Format;
 use axum::body::Bytes;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
@@ -25,7 +28,7 @@ const RETRY_EVERY: Duration = Duration::from_millis(250);
 const READ_MAX_EVENTS: usize = 500;
 
 /// Memory of the events that are kept, in bytes: some seconds of a thousand small events a second.
-pub const RECENT_MAX_BYTES: usize = 8 * 1024 * 1024;
+pub const RECENT_MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// What an event takes beside its texts, in bytes.
 const EVENT_OVERHEAD_BYTES: usize = 512;
@@ -33,13 +36,26 @@ const EVENT_OVERHEAD_BYTES: usize = 512;
 /// Events given to one listener at once, at most.
 const GIVEN_MAX_EVENTS: usize = 256;
 
-/// An event, and its JSON, written once for all.
+/// An event, its JSON, and what forwardings send of it, each written once for all.
 #[derive(Debug)]
 pub struct Entry {
     /// The event.
     pub event: StoredEvent,
     /// Its JSON.
     pub json: Bytes,
+    named: OnceLock<(Encoding, Item)>,
+    segment_audit: OnceLock<(Encoding, Item)>,
+}
+
+/// What an item depends on beside its event.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Encoding {
+    /// Identity of the log.
+    pub log_id: Uuid,
+    /// Name of the workspace.
+    pub workspace: Arc<str>,
+    /// What an event looks like.
+    pub format: Format,
 }
 
 /// Which log, and in which epoch: what follows one does not go on with another.
@@ -109,12 +125,30 @@ impl Log {
 impl Entry {
     fn new(event: StoredEvent) -> Self {
         let json = serde_json::to_vec(&event).expect("a stored event has only string keys").into();
-        Self { event, json }
+        Self { event, json, named: OnceLock::new(), segment_audit: OnceLock::new() }
     }
 
-    /// The event itself holds about as much text as its JSON.
+    /// What a forwarding sends of the event. Whoever asks first for a format encodes it; a trail has one log and one
+    /// workspace, so all who ask for a format want the same.
+    pub fn item(&self, encoding: &Encoding) -> Item {
+        let cell = match encoding.format {
+            Format::Named => &self.named,
+            Format::SegmentAudit => &self.segment_audit,
+        };
+        let (of, item) = cell.get_or_init(|| (encoding.clone(), encoding.item(&self.event)));
+        if of == encoding { item.clone() } else { encoding.item(&self.event) }
+    }
+
+    /// The event itself holds about as much text as its JSON, and so does an item of either format as far as it may.
     fn bytes(&self) -> usize {
-        EVENT_OVERHEAD_BYTES + 2 * self.json.len()
+        EVENT_OVERHEAD_BYTES + 2 * self.json.len() + 2 * self.json.len().min(ITEM_MAX_BYTES)
+    }
+}
+
+impl Encoding {
+    /// Encodes an event.
+    pub fn item(&self, event: &StoredEvent) -> Item {
+        encode::item(self.log_id, &self.workspace, self.format, event)
     }
 }
 
@@ -333,6 +367,19 @@ mod tests {
         let mut recent = recent(13);
         assert_eq!(recent.new_of(&head(1, 12)), Some(13..13));
         assert_eq!(recent.new_of(&head(1, 15)), Some(13..15));
+    }
+
+    #[test]
+    fn an_item_is_encoded_once_for_each_format_and_anew_for_another_workspace() {
+        let entry = Entry::new(stored(7));
+        let named = Encoding { log_id: Uuid::nil(), workspace: "Acme".into(), format: Format::Named };
+        let (first, second) = (entry.item(&named), entry.item(&named));
+        assert_eq!(first.json.as_ptr(), second.json.as_ptr());
+        let audit = Encoding { format: Format::SegmentAudit, ..named.clone() };
+        assert_ne!(entry.item(&audit).json, first.json);
+        let other = Encoding { workspace: "Other".into(), ..audit.clone() };
+        assert_eq!(entry.item(&other), other.item(&stored(7)));
+        assert_ne!(entry.item(&other), entry.item(&audit));
     }
 
     #[test]

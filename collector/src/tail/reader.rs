@@ -83,7 +83,7 @@ impl Reader {
     fn of_feed(&mut self, entries: &[Arc<Entry>], end: i64) -> Bytes {
         self.far = Far::default();
         let mut bytes = BytesMut::new();
-        for Entry { event, json } in entries.iter().map(AsRef::as_ref) {
+        for Entry { event, json, .. } in entries.iter().map(AsRef::as_ref) {
             if self.filter.matches(event) {
                 sse::push_event(&mut bytes, place(event), json);
             }

@@ -1,0 +1,307 @@
+//! Delivery under one lease: send, decide, move the cursor.
+
+use super::batch::{Batch, BodyLimit};
+use super::bisect::{self, Lone, Parts, REFUSED_IN_A_ROW_MAX};
+use super::encode::{Bounds, Item};
+use super::lease::{Lease, Stop};
+use super::pace::Pace;
+use super::schedule;
+use super::send::{Fault, Sender};
+use super::verdict::Verdict;
+use crate::store::Store;
+use crate::store::forwarding::{Delivered, Fact, Passed};
+use crate::store::parked::{PARKED_MAX, Place};
+use crate::store::parking::Refused;
+use crate::tail::feed::Encoding;
+use audittrail_crds::report::State;
+use jiff::Timestamp;
+use std::ops::Range;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+/// How often a source that there is nothing to send to is probed.
+const PROBE_EVERY: Duration = Duration::from_mins(1);
+
+/// When it is first probed: events that are there already say more than a probe, and are read and sent by then.
+const FIRST_PROBE_AFTER: Duration = Duration::from_millis(400);
+
+/// How long a forwarding that has nothing to send looks at nothing else: the lease may have brought news.
+const IDLE_MAX: Duration = Duration::from_millis(500);
+
+/// From which log to which source.
+#[derive(Clone, Copy)]
+pub struct Route<'a> {
+    /// The log.
+    pub store: &'a Store,
+    /// Name of the forwarding.
+    pub name: &'a str,
+    /// What events look like.
+    pub encoding: &'a Encoding,
+    /// The source.
+    pub sender: &'a Sender,
+}
+
+/// Delivery under one lease.
+pub struct Delivery<'a> {
+    pub(super) route: Route<'a>,
+    pub(super) lease: Lease,
+    pace: Pace,
+    pub(super) body: BodyLimit,
+    /// Failed attempts since the source last answered as one that is well.
+    failures: u32,
+    /// The next batch has to wait, since the last one was refused for a reason that somebody has to mend.
+    waits: bool,
+    /// State and error as last written.
+    written: Option<(State, Option<String>)>,
+    failed_probes: u32,
+    /// When to probe, if there is nothing to send until then.
+    probe_at: Instant,
+}
+
+/// How to go on after a batch.
+enum Flow {
+    /// With the next.
+    On,
+    /// From the cursor, which is not where the batch ends.
+    Back,
+}
+
+impl<'a> Delivery<'a> {
+    /// Delivery to a source, nothing of which is known yet.
+    pub fn new(route: Route<'a>, lease: Lease, pace: Pace, bounds: Bounds) -> Self {
+        Self {
+            route,
+            lease,
+            pace,
+            body: BodyLimit::new(bounds),
+            failures: 0,
+            waits: false,
+            written: None,
+            failed_probes: 0,
+            probe_at: Instant::now() + FIRST_PROBE_AFTER,
+        }
+    }
+
+    /// The lease.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Delivers batches, until they have to come from the cursor anew.
+    pub async fn run(&mut self, batches: &mut mpsc::Receiver<Batch>) -> Result<(), Stop> {
+        loop {
+            if self.lease.standing().replays {
+                self.replay().await?;
+            }
+            let Some(batch) = self.next(batches).await? else { continue };
+            if let Flow::Back = self.deliver(&batch).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for the next batch. None: there may be something else to do.
+    async fn next(&mut self, batches: &mut mpsc::Receiver<Batch>) -> Result<Option<Batch>, Stop> {
+        // Where the source refuses events, an empty batch shows nothing.
+        let probes = !self.waits && self.lease.standing().refused_in_a_row < REFUSED_IN_A_ROW_MAX;
+        let wake = Instant::now() + IDLE_MAX;
+        let wake = if probes { wake.min(self.probe_at) } else { wake };
+        match self.lease.keep(timeout_at(wake, batches.recv())).await? {
+            Ok(Some(batch)) => return Ok(Some(batch)),
+            Ok(None) => return Err(Stop::Lost),
+            Err(_) => {}
+        }
+        if probes && Instant::now() >= self.probe_at {
+            self.probe().await?;
+        }
+        Ok(None)
+    }
+
+    /// Asks the source whether it is there, since there is nothing to send that would show it.
+    async fn probe(&mut self) -> Result<(), Stop> {
+        match self.lease.keep(self.route.sender.probe(Timestamp::now())).await? {
+            Ok(()) => {
+                self.failed_probes = 0;
+                self.probe_at = Instant::now() + PROBE_EVERY;
+                self.record(State::Accepting, None).await
+            }
+            Err(fault) => {
+                self.probe_at = Instant::now() + schedule::wait(fault.verdict, self.failed_probes, rand::random());
+                self.failed_probes = self.failed_probes.saturating_add(1);
+                self.record(fault.state(), Some(&fault)).await
+            }
+        }
+    }
+
+    /// Delivers a batch, part by part where the source does not take it as a whole.
+    async fn deliver(&mut self, batch: &Batch) -> Result<Flow, Stop> {
+        if self.waits && !batch.items.is_empty() {
+            let wait = schedule::wait(Verdict::Refused, 0, rand::random());
+            self.lease.keep(sleep(wait)).await?;
+        }
+        let mut parts = Parts::of(self.body.parts(&batch.items));
+        while let Some(part) = parts.next() {
+            let items = &batch.items[part.clone()];
+            match self.attempt(items).await? {
+                None => self.accepted(batch, &part).await?,
+                Some(fault) if items.len() > 1 => {
+                    if fault.verdict == Verdict::TooLarge {
+                        self.body.refused(items);
+                    }
+                    parts.halve(&part);
+                }
+                Some(fault) => {
+                    if let Flow::Back = self.refused(batch, &items[0], &fault).await? {
+                        self.waits = true;
+                        return Ok(Flow::Back);
+                    }
+                }
+            }
+        }
+        self.pass_rest(batch).await?;
+        Ok(Flow::On)
+    }
+
+    /// Moves the cursor past what the filter left out at the end of a batch, where no accepted event took it along.
+    async fn pass_rest(&mut self, batch: &Batch) -> Result<(), Stop> {
+        let cursor = self.lease.cursor().next_sequence;
+        let next_sequence = batch.end_of(batch.items.len());
+        if cursor < next_sequence {
+            let filtered = batch.filtered(cursor, next_sequence, 0);
+            self.lease.pass_filtered(Passed { next_sequence, epoch: batch.epoch, filtered }).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends until the source accepts, or refuses for what is in the batch: then with why.
+    pub(super) async fn attempt(&mut self, items: &[Item]) -> Result<Option<Fault>, Stop> {
+        loop {
+            self.lease.keep(sleep_until(self.pace.free_at())).await?;
+            self.pace.sends(items.len(), Instant::now());
+            fail::fail_point!("forward::before-send");
+            let answer = self.lease.keep(self.route.sender.batch(items, Timestamp::now())).await?;
+            fail::fail_point!("forward::after-send");
+            match answer {
+                Err(fault) if !matches!(fault.verdict, Verdict::TooLarge | Verdict::Refused) => {
+                    self.wait_out(fault).await?;
+                }
+                answered => {
+                    self.failures = 0;
+                    return Ok(answered.err());
+                }
+            }
+        }
+    }
+
+    /// Waits until there is reason to send again: after a refusal of key or endpoint, a probe has to
+    /// pass first, so that no event is shown to a place which may be the wrong one.
+    async fn wait_out(&mut self, mut fault: Fault) -> Result<(), Stop> {
+        loop {
+            let wait = schedule::wait(fault.verdict, self.failures, rand::random());
+            self.failures = self.failures.saturating_add(1);
+            let needs_probe = matches!(fault.verdict, Verdict::KeyRefused | Verdict::EndpointRefused);
+            self.record(fault.state(), Some(&fault)).await?;
+            self.lease.keep(sleep(wait)).await?;
+            if !needs_probe {
+                return Ok(());
+            }
+            match self.lease.keep(self.route.sender.probe(Timestamp::now())).await? {
+                Ok(()) => return Ok(()),
+                Err(next) => fault = next,
+            }
+        }
+    }
+
+    /// Moves the cursor past a part that the source accepted.
+    async fn accepted(&mut self, batch: &Batch, part: &Range<usize>) -> Result<(), Stop> {
+        let newest = &batch.items[part.end - 1];
+        let next_sequence = batch.end_of(part.end);
+        let epoch = if part.end == batch.items.len() { batch.epoch } else { newest.epoch };
+        let filtered = batch.filtered(self.lease.cursor().next_sequence, next_sequence, part.len());
+        let events = i64::try_from(part.len()).unwrap_or(i64::MAX);
+        fail::fail_point!("forward::before-move");
+        let delivered = Delivered { last_sequence: newest.sequence, events };
+        self.lease.advance(Passed { next_sequence, epoch, filtered }, delivered).await?;
+        fail::fail_point!("forward::after-move");
+        self.body.accepted();
+        self.accepts();
+        Ok(())
+    }
+
+    /// The source has accepted events, and that is written.
+    pub(super) fn accepts(&mut self) {
+        self.turn(State::Accepting, None);
+        self.waits = false;
+        self.failed_probes = 0;
+        self.probe_at = Instant::now() + PROBE_EVERY;
+    }
+
+    /// Decides about a lone event that the source refused.
+    async fn refused(&mut self, batch: &Batch, item: &Item, fault: &Fault) -> Result<Flow, Stop> {
+        match bisect::lone(self.lease.standing().refused_in_a_row) {
+            Lone::Park => self.park(batch, item, fault).await,
+            Lone::Unpark => {
+                fail::fail_point!("forward::before-unpark");
+                self.lease.unpark(refusal(item, fault)).await?;
+                fail::fail_point!("forward::after-unpark");
+                self.turn(State::EventRefused, Some(fault.error.clone()));
+                Ok(Flow::Back)
+            }
+            Lone::Wait => {
+                self.record(State::EventRefused, Some(fault)).await?;
+                Ok(Flow::Back)
+            }
+        }
+    }
+
+    async fn park(&mut self, batch: &Batch, item: &Item, fault: &Fault) -> Result<Flow, Stop> {
+        let filtered = batch.filtered(self.lease.cursor().next_sequence, item.sequence, 0);
+        fail::fail_point!("forward::before-park");
+        let parked = self.lease.park(filtered, refusal(item, fault)).await?;
+        fail::fail_point!("forward::after-park");
+        if parked {
+            tracing::warn!(
+                forwarding = self.route.name,
+                sequence = item.sequence,
+                error = fault.error,
+                "an event is parked: the source refuses it"
+            );
+            // The source is there; how it stands otherwise, the next batch or a probe will tell.
+            self.probe_at = Instant::now() + FIRST_PROBE_AFTER;
+            return Ok(Flow::On);
+        }
+        let error = format!("{PARKED_MAX} events are parked, and no more can be: {}", fault.error);
+        self.record(State::EventRefused, Some(&Fault { error, ..fault.clone() })).await?;
+        Ok(Flow::Back)
+    }
+
+    /// Writes how delivery stands, if that is news. A success always is: it has a time.
+    async fn record(&mut self, state: State, fault: Option<&Fault>) -> Result<(), Stop> {
+        let error = fault.map(|fault| fault.error.clone());
+        if state == State::Accepting || self.written.as_ref() != Some(&(state, error.clone())) {
+            let code = fault.and_then(|fault| fault.code);
+            self.lease.record(Fact { state, error: error.as_deref(), code }).await?;
+            self.turn(state, error);
+        }
+        Ok(())
+    }
+
+    /// Remembers what was written, and logs a turn.
+    fn turn(&mut self, state: State, error: Option<String>) {
+        let forwarding = self.route.name;
+        let turned = self.written.as_ref().is_none_or(|(written, _)| *written != state);
+        match (&error, turned) {
+            (None, true) => tracing::info!(forwarding, "the source accepts"),
+            (Some(error), true) => tracing::warn!(forwarding, ?state, error, "the source does not accept"),
+            (_, false) => {}
+        }
+        self.written = Some((state, error));
+    }
+}
+
+/// What is written of a refused event.
+pub(super) fn refusal<'a>(item: &Item, fault: &'a Fault) -> Refused<'a> {
+    let place = Place { epoch: item.epoch, sequence: item.sequence };
+    Refused { place, code: fault.code, reason: &fault.error }
+}
