@@ -4,6 +4,7 @@
 //! server that is away must not stop a trail.
 
 use crate::catalogue::{Catalogue, CatalogueError};
+use audittrail_crds::address::{self, NotANetwork};
 use audittrail_crds::document::{DOCUMENT_MAX_BYTES, Document, SECRET_KEY, VERSION};
 use backon::ExponentialBuilder;
 use futures::{Stream, StreamExt};
@@ -80,6 +81,9 @@ pub enum Refused {
     /// Its catalogue cannot be used.
     #[error("its catalogue cannot be used: {0}")]
     Catalogue(#[from] CatalogueError),
+    /// Not all of its `allowedSourceNetworks` are networks.
+    #[error("its allowedSourceNetworks cannot be used: {0}")]
+    Network(#[from] NotANetwork),
 }
 
 /// The only part of a document that says how to read the rest.
@@ -105,7 +109,11 @@ pub fn accept(current: Option<&Document>, bytes: &[u8]) -> Result<Option<Documen
         }
         Some(current) if next.generation == current.generation => Err(Refused::SameGeneration(next.generation)),
         // Whole or not at all: a catalogue must not come into force by half.
-        _ => Catalogue::of(&next.catalogue).map(|_| Some(next)).map_err(Refused::Catalogue),
+        _ => {
+            Catalogue::of(&next.catalogue)?;
+            address::networks(&next.allowed_source_networks)?;
+            Ok(Some(next))
+        }
     }
 }
 
@@ -247,6 +255,7 @@ pub(crate) mod tests {
             retention_seconds: None,
             known_log: None,
             tls: None,
+            allowed_source_networks: Vec::new(),
             forwardings: Vec::new(),
         }
     }
@@ -303,6 +312,18 @@ pub(crate) mod tests {
             .replace(r#""generation":1"#, r#""generation":"secret""#);
         let refusal = refusal(None, text.as_bytes());
         assert!(refusal.contains("line 1") && !refusal.contains("secret"), "{refusal}");
+    }
+
+    #[test]
+    fn a_source_network_that_is_none_is_refused_and_named() {
+        let allowing =
+            |network: &str| bytes(&Document { allowed_source_networks: vec![network.to_owned()], ..document(1) });
+        accept(None, &allowing("127.0.0.0/8")).expect("a network");
+        let refusal = refusal(None, &allowing("127.0.0.1"));
+        assert!(
+            refusal.contains("allowedSourceNetworks") && refusal.contains("\"127.0.0.1\" is not a network"),
+            "{refusal}"
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod dev;
 pub mod document;
 pub mod event;
 pub mod forward;
+pub mod forwardings;
 pub mod health;
 pub mod ingest;
 pub mod listener;

@@ -11,7 +11,7 @@ use crate::public_api::budget::Budgets;
 use crate::store::Store;
 use crate::store::writer::Writer;
 use crate::tail::{self, Tail};
-use crate::{health, ingest, metrics, openapi, query, request, status};
+use crate::{forwardings, health, ingest, metrics, openapi, query, request, status};
 use audittrail_crds::document::Document;
 use axum::Router;
 use axum::middleware::from_fn;
@@ -26,6 +26,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::RequestBodyTimeoutLayer;
 use utoipa_axum::router::{UtoipaMethodRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
+use uuid::Uuid;
 
 /// Size of a request's body, in bytes, at most. An API server sends up to 10 MiB of audit events and an envelope
 /// (`--audit-webhook-truncate-enabled`), and never sends a refused batch again.
@@ -76,16 +77,17 @@ pub struct App {
 impl App {
     /// The log, or the problem (503) that says why it cannot be used.
     pub async fn store(&self) -> Result<&Store, Problem> {
-        self.require_open().await.map(|()| &self.store)
+        self.log_id().await.map(|_open| &self.store)
     }
 
     /// The writer of the log, or the problem (503) that says why it cannot be used.
     pub async fn writer(&self) -> Result<&Writer, Problem> {
-        self.require_open().await.map(|()| &self.writer)
+        self.log_id().await.map(|_open| &self.writer)
     }
 
-    /// While the log is being opened, requests wait: that is no different from a database that restarts later on.
-    async fn require_open(&self) -> Result<(), Problem> {
+    /// Identity of the log, or the problem (503) that says why it cannot be used. While it is being opened, requests wait:
+    /// that is no different from a database that restarts later on.
+    pub async fn log_id(&self) -> Result<Uuid, Problem> {
         let mut state = self.database.clone();
         let settled = state.wait_for(|state| !matches!(state, database::State::Opening(_)));
         // Its other end lives as long as this process, and after the time the state speaks for itself.
@@ -131,6 +133,9 @@ pub fn described() -> Vec<UtoipaMethodRouter<App>> {
         routes!(ingest::segment::post_group),
         routes!(ingest::segment::post_alias),
         routes!(status::get_status),
+        routes!(forwardings::list::list_forwardings),
+        routes!(forwardings::parked::list_parked),
+        routes!(forwardings::replay::post_replay),
         routes!(audit_events::list_audit_events).map(|methods| methods.fallback(audit_events::method_not_allowed)),
         routes!(openapi::get_openapi),
         routes!(metrics::endpoint::get_metrics),

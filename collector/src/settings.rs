@@ -87,7 +87,10 @@ impl Serve {
 mod tests {
     use super::*;
     use crate::document::accept;
-    use audittrail_crds::document::{Access, Catalogue, Database, Document, EventType, Forwarding, Ingest, Trail};
+    use audittrail_crds::document::{
+        Access, Catalogue, Database, Delivery, Document, EventType, Format, Forwarding, Ingest, Trail,
+    };
+    use audittrail_crds::filter::EventFilter;
     use clap::CommandFactory;
 
     fn parse(arguments: &[&str]) -> Result<Serve, clap::Error> {
@@ -146,6 +149,7 @@ mod tests {
         #[rustfmt::skip]
         let Document {
             version: _, generation: _, trail, database, access, ingest, catalogue, retention_seconds, known_log, tls, forwardings,
+            allowed_source_networks,
         } = &example;
         let Trail { namespace: _, name: _, workspace: _, claim: _ } = trail;
         let Database { uri: _, ca } = database;
@@ -154,8 +158,22 @@ mod tests {
         let Catalogue { mode: _, event_types } = catalogue;
         let [EventType { name: _, area: _, aliases, schema }] = &event_types[..] else { panic!("one type") };
         let [forwarding] = &forwardings[..] else { panic!("one forwarding") };
-        let Forwarding { name: _, generation: _, enabled: _, endpoint: _, write_key: _, start_from: _, ca: source_ca } =
-            forwarding;
+        let Forwarding {
+            name: _,
+            generation: _,
+            enabled: _,
+            endpoint: _,
+            write_key: _,
+            start_from: _,
+            ca: source_ca,
+            filter,
+            format,
+            delivery,
+        } = forwarding;
+        assert!(
+            *format == Format::SegmentAudit && *filter != EventFilter::default() && *delivery != Delivery::default()
+        );
+        assert!(!allowed_source_networks.is_empty());
         assert!(ca.is_some() && retention_seconds.is_some() && known_log.is_some() && tls.is_some());
         assert!(!tokens.is_empty() && write_keys.len() == 2 && !aliases.is_empty() && schema.is_some());
         assert!(source_ca.is_some());

@@ -49,7 +49,7 @@ async fn report(app: &App, document: &Document) -> Report {
     let facts = match log {
         Log::InUse(claim) => Err(report::Database::InUse { claim }),
         Log::Opening(message) | Log::TooOld(message) => Err(report::Database::Unreachable { message }),
-        Log::Open => match timeout(DATABASE_TIMEOUT, facts(app, document)).await {
+        Log::Open(_) => match timeout(DATABASE_TIMEOUT, facts(app, document)).await {
             Ok(facts) => facts.map_err(|error| report::Database::Unreachable { message: error.to_string() }),
             Err(_) => Err(report::Database::Unreachable { message: database::cause(&app.store).await }),
         },
@@ -106,7 +106,15 @@ fn current(entry: &document::Forwarding, fact: report::Forwarding) -> report::Fo
     if fact.generation > entry.generation || (entry.enabled && fact.generation == entry.generation) {
         return fact;
     }
-    report::Forwarding { generation: entry.generation, state: state_without_facts(entry), last_error: None, ..fact }
+    report::Forwarding {
+        state: state_without_facts(entry),
+        last_error: None,
+        last_error_code: None,
+        retrying_since: None,
+        configuration_hash: fact.configuration_hash.filter(|_| fact.generation == entry.generation),
+        generation: entry.generation,
+        ..fact
+    }
 }
 
 fn unknown(entry: &document::Forwarding) -> report::Forwarding {
@@ -114,12 +122,7 @@ fn unknown(entry: &document::Forwarding) -> report::Forwarding {
         name: entry.name.clone(),
         generation: entry.generation,
         state: state_without_facts(entry),
-        last_error: None,
-        last_success: None,
-        delivered_sequence: None,
-        delivered: 0,
-        lag_events: 0,
-        lag_seconds: 0,
+        ..report::Forwarding::default()
     }
 }
 
@@ -130,19 +133,12 @@ fn state_without_facts(entry: &document::Forwarding) -> report::State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use audittrail_crds::document::{Sensitive, StartFrom};
+    use audittrail_crds::document::Sensitive;
     use report::State as Delivery;
 
     fn entry(generation: i64, enabled: bool) -> document::Forwarding {
-        document::Forwarding {
-            name: "to-segment".to_owned(),
-            generation,
-            enabled,
-            endpoint: "https://api.segment.io".to_owned(),
-            write_key: Sensitive::new("key"),
-            ca: None,
-            start_from: StartFrom::Now,
-        }
+        let entry = document::Forwarding::new("to-segment", "https://api.segment.io", Sensitive::new("key"));
+        document::Forwarding { generation, enabled, ..entry }
     }
 
     fn fact(generation: i64, state: Delivery) -> report::Forwarding {

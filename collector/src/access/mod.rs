@@ -4,7 +4,7 @@
 //! |---|---|
 //! | a write key, as Bearer or as the user of Basic | write |
 //! | a token of the cluster, as Bearer | what its RBAC says (TokenReview, SubjectAccessReview) |
-//! | an owner's token of a document without Kubernetes, as Bearer | read |
+//! | an owner's token of a document without Kubernetes, as Bearer | read, and replay |
 
 mod cache;
 pub mod credential;
@@ -31,6 +31,8 @@ pub enum Verb {
     Read,
     /// Add events: `create` on `audittrails/events`.
     Write,
+    /// Have parked events sent again: `update` on `audittrails/events`.
+    Replay,
     /// See how the trail is: `get` on `audittrails/health`.
     Health,
     /// See the metrics: `get` on the non-resource URL `/metrics`, as everywhere in Kubernetes.
@@ -79,7 +81,7 @@ impl Access {
         if let Some(name) = keys::write_key(&document.ingest.write_keys, credential.secret()) {
             return match verb {
                 Verb::Write => Ok(Identity { kind: SubmitterKind::WriteKey, name: name.to_owned() }),
-                Verb::Read | Verb::Health | Verb::Metrics => Err(Problem::forbidden(
+                Verb::Read | Verb::Replay | Verb::Health | Verb::Metrics => Err(Problem::forbidden(
                     "this is a write key, which only adds events: to see them, send an owner's token",
                 )),
             };
@@ -117,13 +119,15 @@ fn without_cluster() -> Problem {
     Problem::unavailable(reviews::RETRY_AFTER_SECONDS, "the collector has no Kubernetes cluster to ask who you are")
 }
 
-/// Owners of a document without Kubernetes see everything and write nothing: events carry the name of a
+/// Owners of a document without Kubernetes see and replay everything and write nothing: events carry the name of a
 /// write key.
 fn owner(tokens: &[document::OwnerToken], token: &str, verb: Verb) -> Result<Identity, Problem> {
     let name = keys::owner(tokens, token)
         .ok_or_else(|| Problem::credential_unknown("the token is not one that this collector's document lists"))?;
     match verb {
-        Verb::Read | Verb::Health | Verb::Metrics => Ok(Identity { kind: SubmitterKind::Token, name: name.to_owned() }),
+        Verb::Read | Verb::Replay | Verb::Health | Verb::Metrics => {
+            Ok(Identity { kind: SubmitterKind::Token, name: name.to_owned() })
+        }
         Verb::Write => {
             Err(Problem::forbidden("this is an owner's token, which only reads: to add events, send a write key"))
         }
@@ -152,7 +156,7 @@ fn refuse(denial: &Denial, trail: &document::Trail, audience: &str, verb: Verb) 
         Denial::NotAllowed(who) => {
             let (word, resource) = (verb.word(), verb.resource());
             let remedy = match verb {
-                Verb::Read => "list them in spec.access.owners of the AuditTrail",
+                Verb::Read | Verb::Replay => "list them in spec.access.owners of the AuditTrail",
                 Verb::Write => "list the service account in spec.ingest of the AuditTrail, or send its write key",
                 Verb::Health => "only the operator needs this; a Role may grant it to others",
                 Verb::Metrics => {
@@ -216,17 +220,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_write_key_sees_nothing() {
-        for verb in [Verb::Read, Verb::Health, Verb::Metrics] {
+        for verb in [Verb::Read, Verb::Replay, Verb::Health, Verb::Metrics] {
             assert_eq!(ask("Bearer atk_new", verb).await, Err(StatusCode::FORBIDDEN));
         }
     }
 
     #[tokio::test]
-    async fn an_owner_reads_and_does_not_write() {
+    async fn an_owner_reads_and_replays_and_does_not_write() {
         let jane = identity(SubmitterKind::Token, "jane");
-        assert_eq!(ask("Bearer owner-token", Verb::Read).await, Ok(jane.clone()));
-        assert_eq!(ask("Bearer owner-token", Verb::Health).await, Ok(jane.clone()));
-        assert_eq!(ask("Bearer owner-token", Verb::Metrics).await, Ok(jane));
+        for verb in [Verb::Read, Verb::Replay, Verb::Health, Verb::Metrics] {
+            assert_eq!(ask("Bearer owner-token", verb).await, Ok(jane.clone()));
+        }
         assert_eq!(ask("Bearer owner-token", Verb::Write).await, Err(StatusCode::FORBIDDEN));
     }
 
@@ -263,6 +267,12 @@ mod tests {
         assert_eq!(
             refuse(&Denial::NotAllowed(who), &trail, "audience", Verb::Read).detail(),
             "user \"jane\" may not get audittrails/events of \"acme\" in namespace \"team-a\": \
+             list them in spec.access.owners of the AuditTrail"
+        );
+        let who = "service account \"team-a/app\"".to_owned();
+        assert_eq!(
+            refuse(&Denial::NotAllowed(who), &trail, "audience", Verb::Replay).detail(),
+            "service account \"team-a/app\" may not update audittrails/events of \"acme\" in namespace \"team-a\": \
              list them in spec.access.owners of the AuditTrail"
         );
     }

@@ -57,13 +57,14 @@ impl Verb {
         match self {
             Self::Read | Self::Health | Self::Metrics => "get",
             Self::Write => "create",
+            Self::Replay => "update",
         }
     }
 
     /// The subresource of the trail; none where the question is not about the trail.
     fn subresource(self) -> Option<&'static str> {
         match self {
-            Self::Read | Self::Write => Some("events"),
+            Self::Read | Self::Write | Self::Replay => Some("events"),
             Self::Health => Some("health"),
             Self::Metrics => None,
         }
@@ -217,11 +218,11 @@ fn take_api_server_token(user: UserInfo, taken: ApiServerTokens) -> Result<UserI
     }
 }
 
-/// RBAC would let the operator's account see and add events, see [`ClusterAccess::operator`].
+/// RBAC would let the operator's account see, add and replay events, see [`ClusterAccess::operator`].
 fn is_kept_from_events(identity: &Identity, cluster: &ClusterAccess, verb: Verb) -> bool {
     let is_operator =
         identity.kind == SubmitterKind::ServiceAccount && cluster.operator.as_deref() == Some(&identity.name);
-    is_operator && matches!(verb, Verb::Read | Verb::Write)
+    is_operator && matches!(verb, Verb::Read | Verb::Write | Verb::Replay)
 }
 
 /// The user of a review that says yes. A server which does not know audiences leaves them out of its
@@ -348,7 +349,7 @@ mod tests {
 
     #[test]
     fn every_verb_is_asked_and_remembered_apart() {
-        let verbs = [Verb::Read, Verb::Write, Verb::Health, Verb::Metrics];
+        let verbs = [Verb::Read, Verb::Write, Verb::Replay, Verb::Health, Verb::Metrics];
         let keys: HashSet<Key> = verbs.into_iter().map(|verb| key("token", &cluster(), verb)).collect();
         assert_eq!(keys.len(), verbs.len());
     }
@@ -366,7 +367,7 @@ mod tests {
     fn the_operator_sees_how_the_trail_is_and_no_event() {
         let kept = |name: &str, verb| is_kept_from_events(&identity(&user(name)), &cluster(), verb);
         let operator = "system:serviceaccount:system:operator";
-        assert!(kept(operator, Verb::Read) && kept(operator, Verb::Write));
+        assert!(kept(operator, Verb::Read) && kept(operator, Verb::Write) && kept(operator, Verb::Replay));
         assert!(!kept(operator, Verb::Health) && !kept(operator, Verb::Metrics));
         // A person of this name is somebody else.
         assert!(!kept("system/operator", Verb::Read));

@@ -1,9 +1,10 @@
 //! `GET /metrics`, in Prometheus' text format 0.0.4. What is a state, and not a count, is read when it is asked for.
 
 use super::{
-    CONNECTIONS_MAX, CONNECTIONS_NOW, DATABASE_UP, EPOCH, FORWARDED, FORWARDING_LAG_EVENTS, FORWARDING_LAG_SECONDS,
-    FORWARDINGS, FORWARDINGS_NOW, LAST_SEQUENCE, QUEUE_BYTES, QUEUE_REQUESTS, SEGMENTS, SEGMENTS_NOW, STREAMS,
-    forwarding_label, install, process,
+    CONNECTIONS_MAX, CONNECTIONS_NOW, DATABASE_UP, EPOCH, FORWARDED, FORWARDING_FILTERED, FORWARDING_LAG_EVENTS,
+    FORWARDING_LAG_SECONDS, FORWARDING_PARKED, FORWARDING_PARKED_MAX, FORWARDING_RETRYING, FORWARDINGS,
+    FORWARDINGS_NOW, LAST_SEQUENCE, QUEUE_BYTES, QUEUE_REQUESTS, SEGMENTS, SEGMENTS_NOW, STREAMS, forwarding_label,
+    install, process,
 };
 use crate::access::{self, Verb};
 use crate::ingest::room::ROOM_MAX_BYTES;
@@ -17,6 +18,7 @@ use audittrail_crds::report::Forwarding;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::IntoResponse;
+use jiff::Timestamp;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -68,7 +70,7 @@ async fn measure_log(app: &App) -> Result<(), sqlx::Error> {
     EPOCH.gauge().set(number(head.epoch));
     measure_segments(app.store.census().await?);
     let facts = app.store.forwarding_facts().await?;
-    measure_forwardings(&status::forwardings(&app.document(), facts));
+    measure_forwardings(&status::forwardings(&app.document(), facts), Timestamp::now());
     Ok(())
 }
 
@@ -79,15 +81,25 @@ fn measure_segments(Census { ahead, open, closed, indexed, dropping }: Census) {
 }
 
 /// By state and by the largest, since names would make labels without a bound.
-fn measure_forwardings(forwardings: &[Forwarding]) {
+fn measure_forwardings(forwardings: &[Forwarding], now: Timestamp) {
     for state in FORWARDINGS {
         let count = forwardings.iter().filter(|one| forwarding_label(one.state) == state).count();
         gauge!(FORWARDINGS_NOW.name, FORWARDINGS_NOW.with(state)).set(u32::try_from(count).unwrap_or(u32::MAX));
     }
-    let largest = |of: fn(&Forwarding) -> i64| number(forwardings.iter().map(of).max().unwrap_or_default());
-    FORWARDING_LAG_EVENTS.gauge().set(largest(|one| one.lag_events));
-    FORWARDING_LAG_SECONDS.gauge().set(largest(|one| one.lag_seconds));
-    FORWARDED.gauge().set(number(forwardings.iter().map(|one| one.delivered).sum()));
+    let largest = |of: &dyn Fn(&Forwarding) -> i64| number(forwardings.iter().map(of).max().unwrap_or_default());
+    let all = |of: &dyn Fn(&Forwarding) -> i64| number(forwardings.iter().map(of).sum());
+    FORWARDING_LAG_EVENTS.gauge().set(largest(&|one| one.lag_events));
+    FORWARDING_LAG_SECONDS.gauge().set(largest(&|one| one.lag_seconds));
+    FORWARDED.gauge().set(all(&|one| one.delivered));
+    FORWARDING_FILTERED.gauge().set(all(&|one| one.filtered));
+    FORWARDING_PARKED.gauge().set(all(&|one| one.parked));
+    FORWARDING_PARKED_MAX.gauge().set(largest(&|one| one.parked));
+    FORWARDING_RETRYING.gauge().set(largest(&|one| retrying_seconds(one, now)));
+}
+
+/// Since when it fails is written with the database's clock, which may be ahead of ours.
+fn retrying_seconds(forwarding: &Forwarding, now: Timestamp) -> i64 {
+    forwarding.retrying_since.as_ref().map_or(0, |since| now.duration_since(since.0).as_secs().max(0))
 }
 
 /// Prometheus counts in floats.

@@ -139,8 +139,17 @@ const REASONS: [&str; 12] = [
 const CALLS: [&str; 6] = ["identify", "page", "screen", "group", "alias", "other"];
 const CONNECTIONS: [&str; 2] = ["idle", "in_use"];
 const SEGMENTS: [&str; 5] = ["ahead", "open", "closed", "indexed", "dropping"];
-const FORWARDINGS: [&str; 7] =
-    ["disabled", "pending", "accepting", "retrying", "key_refused", "endpoint_refused", "event_refused"];
+const FORWARDINGS: [&str; 9] = [
+    "disabled",
+    "pending",
+    "accepting",
+    "retrying",
+    "key_refused",
+    "endpoint_refused",
+    "event_refused",
+    "loop",
+    "filter_invalid",
+];
 
 metrics! {
     ACCEPTED = Counter "audittrail_events_accepted_total" ["input": INPUTS]
@@ -187,6 +196,14 @@ metrics! {
         "Age of the oldest event not yet delivered, of the forwarding that is behind most. The same on each replica.";
     FORWARDED = Gauge "audittrail_forwarded_events"
         "Events that sources accepted since each forwarding began. The same on each replica.";
+    FORWARDING_FILTERED = Gauge "audittrail_forwarding_filtered_events"
+        "Events that filters left out since each forwarding began. The same on each replica.";
+    FORWARDING_PARKED = Gauge "audittrail_forwarding_parked_events"
+        "Events that sources refused for good, of all forwardings. The same on each replica.";
+    FORWARDING_PARKED_MAX = Gauge "audittrail_forwarding_parked_events_max"
+        "The same of the forwarding that has most: with 10,000 it waits. The same on each replica.";
+    FORWARDING_RETRYING = Gauge "audittrail_forwarding_retrying_seconds_max"
+        "How long every attempt has failed, of the forwarding whose source fails longest. The same on each replica.";
     HTTP_REQUESTS = Counter "audittrail_http_requests_total" {"method", "route", "status"}
         "Requests answered.";
     HTTP_SECONDS = Histogram "audittrail_http_request_duration_seconds" {"method", "route"}
@@ -374,6 +391,8 @@ fn forwarding_label(state: State) -> &'static str {
         State::KeyRefused => "key_refused",
         State::EndpointRefused => "endpoint_refused",
         State::EventRefused => "event_refused",
+        State::Loop => "loop",
+        State::FilterInvalid => "filter_invalid",
     }
 }
 
@@ -430,8 +449,11 @@ mod tests {
 
     #[test]
     fn every_state_of_a_forwarding_has_its_label() {
-        use State::{Accepting, Disabled, EndpointRefused, EventRefused, KeyRefused, Pending, Retrying};
-        let states = [Disabled, Pending, Accepting, Retrying, KeyRefused, EndpointRefused, EventRefused];
+        use State::{
+            Accepting, Disabled, EndpointRefused, EventRefused, FilterInvalid, KeyRefused, Loop, Pending, Retrying,
+        };
+        let states =
+            [Disabled, Pending, Accepting, Retrying, KeyRefused, EndpointRefused, EventRefused, Loop, FilterInvalid];
         assert_eq!(states.map(forwarding_label), FORWARDINGS);
     }
 }

@@ -48,6 +48,11 @@ errors! {
         BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, URI_TOO_LONG, REQUEST_HEADER_FIELDS_TOO_LARGE,
         INTERNAL_SERVER_ERROR, SERVICE_UNAVAILABLE,
     ];
+    /// Of a replay.
+    Replaying = Problem [
+        BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, REQUEST_TIMEOUT, PAYLOAD_TOO_LARGE, URI_TOO_LONG,
+        UNSUPPORTED_MEDIA_TYPE, REQUEST_HEADER_FIELDS_TOO_LARGE, INTERNAL_SERVER_ERROR, SERVICE_UNAVAILABLE,
+    ];
     /// Of events that are written, each of which must be valid.
     Writing = Problem [
         BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, REQUEST_TIMEOUT, CONFLICT, PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE,
@@ -105,8 +110,12 @@ impl Shape {
             return json!({"description": meaning(status)});
         }
         let schema = self.schema();
-        let content: Map<String, Value> =
+        let mut content: Map<String, Value> =
             self.media_types(status).iter().map(|name| ((*name).to_owned(), json!({"schema": schema}))).collect();
+        if (self, status) == (Self::Tracking, StatusCode::FORBIDDEN) {
+            // Of events that forwardings lead in a circle: a forwarding reads it.
+            content.insert(crate::problem::MEDIA_TYPE.to_owned(), json!({"schema": Self::Problem.schema()}));
+        }
         json!({"description": meaning(status), "headers": self.headers(status), "content": content})
     }
 

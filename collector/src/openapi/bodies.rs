@@ -1,7 +1,12 @@
 //! Bodies of requests, with examples that are valid.
 
-use super::native::refer;
+use super::native::{closed, id, optional, refer};
+use crate::forwardings::replay::IDS_MAX;
+use crate::ingest::limits::ID_MAX_CHARS;
 use serde_json::{Value, json};
+
+/// The path of replays.
+pub const REPLAY: &str = "/v1/forwardings/{name}/replay";
 
 /// Paths that take a call of Segment's Tracking API and store nothing.
 const OTHER_CALLS: [&str; 5] = ["/v1/identify", "/v1/page", "/v1/screen", "/v1/group", "/v1/alias"];
@@ -15,6 +20,7 @@ pub fn of(path: &str) -> Option<Value> {
     match path {
         "/v1/events" => Some(events()),
         "/v1/kubernetes" => Some(body("An EventList.", "KubernetesEventList", &kubernetes())),
+        REPLAY => Some(replay()),
         "/v1/track" => Some(body("A call.", "TrackCall", &track())),
         "/v1/batch" => {
             let mut call = track();
@@ -64,6 +70,21 @@ fn events() -> Value {
             "application/cloudevents+json": {"schema": refer("CloudEvent"), "example": cloud_event()},
             "application/cloudevents-batch+json": {"schema": refer("CloudEvents"), "example": [cloud_event()]},
         },
+    })
+}
+
+/// The one body that may be left out.
+fn replay() -> Value {
+    let ids = json!({"type": "array", "minItems": 1, "maxItems": IDS_MAX, "items": id("Identity of a parked event.", ID_MAX_CHARS)});
+    let schema = closed(
+        "Which parked events are sent again: all, where `events` is absent.",
+        &[],
+        &json!({"events": optional(ids)}),
+    );
+    json!({
+        "description": "Which parked events are sent again. Without a body, all.",
+        "required": false,
+        "content": {"application/json": {"schema": schema, "example": {"events": ["evt_1"]}}},
     })
 }
 

@@ -19,6 +19,7 @@ pub mod native;
 pub mod parameters;
 
 use crate::access::{self, Verb};
+use crate::forwardings::list::Forwardings;
 use crate::ingest::segment::RefusedBody;
 use crate::problem::Problem;
 use crate::public_api::refused::Envelope;
@@ -41,14 +42,17 @@ pub const WRITING: &str = "Writing";
 pub const READING: &str = "Reading";
 /// The shapes of Segment's APIs.
 pub const SEGMENT: &str = "Segment";
+/// How forwardings are.
+pub const FORWARDING: &str = "Forwarding";
 /// How the collector is.
 pub const STATE: &str = "State";
 
 /// Groups of operations, and what they are for.
-const TAGS: [(&str, &str); 4] = [
+const TAGS: [(&str, &str); 5] = [
     (WRITING, "Adds events to the trail. Every answer comes after the events are durable."),
     (READING, "Asks for events. Each query is itself recorded in the trail before it is answered, once."),
     (SEGMENT, "The shapes of Segment's Tracking API and Public API, so that their SDKs work unchanged."),
+    (FORWARDING, "How forwardings are, and what their sources refused for good."),
     (STATE, "How the collector is, and what it offers."),
 ];
 
@@ -145,6 +149,8 @@ fn finish(path: &str, method: &str, operation: &mut Map<String, Value>) {
 fn security(path: &str) -> Value {
     match path {
         "/livez" | "/readyz" => json!([]),
+        // A write key adds events, and nothing else.
+        bodies::REPLAY => json!([{"token": []}]),
         // Without a header, the write key may stand in the body.
         _ if bodies::is_tracking(path) => json!([{"token": []}, {"writeKey": []}, {}]),
         _ if bodies::of(path).is_some() => json!([{"token": []}, {"writeKey": []}]),
@@ -167,7 +173,7 @@ fn security_schemes() -> Value {
     })
 }
 
-/// The report is a type of another crate, which describes itself as custom resources do.
+/// The report is a type of another crate, which describes itself as custom resources do; and so does what holds parts of it.
 fn report() -> Map<String, Value> {
     let settings = SchemaSettings::draft2020_12().for_serialize().with(|settings| {
         settings.definitions_path = "/components/schemas".into();
@@ -175,6 +181,7 @@ fn report() -> Map<String, Value> {
     });
     let mut generator = settings.into_generator();
     generator.subschema_for::<Report>();
+    generator.subschema_for::<Forwardings>();
     let mut schemas = generator.take_definitions(false);
     schemas.values_mut().for_each(absent_is_not_null);
     schemas

@@ -15,6 +15,12 @@ use utoipa::openapi::{KnownFormat, RefOr, Required, Schema};
 /// How a place in the log is written.
 const PLACE_PATTERN: &str = r"^(0|[1-9][0-9]{0,18})\.(0|[1-9][0-9]{0,18})$";
 
+/// Name of a forwarding: that of an object of Kubernetes (RFC 1123, section 2.1).
+const NAME_PATTERN: &str = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$";
+
+/// Its length: what the CRD allows.
+const NAME_MAX_CHARS: usize = 63;
+
 /// Those of [`Filter`](crate::query::filter::Filter).
 pub struct FilterParameters;
 
@@ -108,6 +114,17 @@ impl IntoParams for IdOfPath {
         let what = "Identity of the event, percent-encoded. Nothing in it is invisible.";
         let parameter = parameter("id", ParameterIn::Path, what, Schema::Object(id.build()));
         vec![parameter.required(Required::True).example(Some(json!("evt_1"))).build()]
+    }
+}
+
+/// `name` in the path.
+pub struct NameOfPath;
+
+impl IntoParams for NameOfPath {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let name = of(Type::String).min_length(Some(1)).max_length(Some(NAME_MAX_CHARS)).pattern(Some(NAME_PATTERN));
+        let parameter = parameter("name", ParameterIn::Path, "Name of a forwarding.", Schema::Object(name.build()));
+        vec![parameter.required(Required::True).example(Some(json!("to-segment"))).build()]
     }
 }
 

@@ -60,7 +60,7 @@ pub enum CursorError {
 #[derive(Clone)]
 pub struct CursorKey([u8; KEY_BYTES]);
 
-/// What a cursor goes on with: the filter and the order, as a hash.
+/// What a cursor goes on with: the filter and the order, or what else was asked, as a hash.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Selection(Hash);
 
@@ -105,6 +105,11 @@ impl Selection {
     /// Of a query.
     pub fn of(filter: &Filter, order: Order) -> Self {
         Self(kept(&Sha256::digest(json::canonical(&(filter, order)))))
+    }
+
+    /// Of a list that belongs to what has this name.
+    pub fn of_name(name: &str) -> Self {
+        Self(kept(&Sha256::digest(name)))
     }
 }
 

@@ -1,9 +1,10 @@
-//! What a query asks for. One type for list, exports, tail, counts, and later for forwarding.
+//! What a query asks for. One type for list, exports, tail, counts and forwarding.
 
 use super::parameters::Parameters;
 use super::words::Words;
 use crate::catalogue::Catalogue;
 use crate::event::{ActorType, Outcome, StoredEvent};
+use audittrail_crds::filter::{self, Selector};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -53,13 +54,9 @@ pub enum Order {
 impl Filter {
     /// Takes what belongs to the filter out of the parameters. An area must be one of the catalogue's.
     pub fn take(parameters: &mut Parameters, catalogue: &Catalogue) -> Self {
-        let types = parameters.texts("type");
-        let areas = areas(parameters, catalogue);
         let filter = Self {
-            spellings: spellings(&types, catalogue),
-            types,
-            area_types: areas.iter().flat_map(|area| catalogue.types_of(area)).map(str::to_owned).collect(),
-            areas,
+            types: parameters.texts("type"),
+            areas: areas(parameters, catalogue),
             actors: parameters.texts("actor"),
             actor_types: parameters.named("actorType", ActorType::parse, ActorType::NAMES),
             resources: parameters.texts("resource"),
@@ -69,11 +66,41 @@ impl Filter {
             from: parameters.moment("from"),
             to: parameters.moment("to"),
             words: Words::take(parameters),
-        };
+            ..Self::default()
+        }
+        .spelt(catalogue);
         if filter.from.zip(filter.to).is_some_and(|(from, to)| from >= to) {
             parameters.refuse("to", "must be later than from");
         }
         filter
+    }
+
+    /// What a forwarding's selector asks for. Error: the rule that its `area` breaks, which must be one of the catalogue's.
+    pub fn of_selector(selector: &Selector, catalogue: &Catalogue) -> Result<Self, String> {
+        if selector.area.iter().any(|area| !is_area(area, catalogue)) {
+            return Err(area_rule(catalogue));
+        }
+        let asked = Self {
+            types: selector.r#type.clone(),
+            areas: selector.area.clone(),
+            actors: selector.actor.clone(),
+            actor_types: selector.actor_type.iter().map(|of| actor_type(*of)).collect(),
+            resources: selector.resource.clone(),
+            resource_types: selector.resource_type.clone(),
+            outcomes: selector.outcome.iter().map(|of| outcome(*of)).collect(),
+            submitted_by: selector.submitted_by.clone(),
+            ..Self::default()
+        };
+        Ok(asked.spelt(catalogue))
+    }
+
+    /// With the catalogue's spellings of its types, and the types of its areas.
+    fn spelt(self, catalogue: &Catalogue) -> Self {
+        Self {
+            spellings: spellings(&self.types, catalogue),
+            area_types: self.areas.iter().flat_map(|area| catalogue.types_of(area)).map(str::to_owned).collect(),
+            ..self
+        }
     }
 
     /// Whether it asks for this event. The database decides in the same way (`store/read.rs`).
@@ -109,10 +136,34 @@ fn spellings(types: &[String], catalogue: &Catalogue) -> Vec<String> {
 
 fn areas(parameters: &mut Parameters, catalogue: &Catalogue) -> Vec<String> {
     let asked = parameters.texts("area");
-    if asked.iter().any(|area| catalogue.types_of(area).next().is_none()) {
-        parameters.refuse("area", format!("must be one of {}", catalogue.areas().join(", ")));
+    if asked.iter().any(|area| !is_area(area, catalogue)) {
+        parameters.refuse("area", area_rule(catalogue));
     }
     asked
+}
+
+fn is_area(name: &str, catalogue: &Catalogue) -> bool {
+    catalogue.types_of(name).next().is_some()
+}
+
+fn area_rule(catalogue: &Catalogue) -> String {
+    format!("must be one of {}", catalogue.areas().join(", "))
+}
+
+fn actor_type(of: filter::ActorType) -> ActorType {
+    match of {
+        filter::ActorType::User => ActorType::User,
+        filter::ActorType::AccessToken => ActorType::AccessToken,
+        filter::ActorType::System => ActorType::System,
+    }
+}
+
+fn outcome(of: filter::Outcome) -> Outcome {
+    match of {
+        filter::Outcome::Success => Outcome::Success,
+        filter::Outcome::Failure => Outcome::Failure,
+        filter::Outcome::Denied => Outcome::Denied,
+    }
 }
 
 impl Order {

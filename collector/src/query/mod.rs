@@ -23,6 +23,7 @@ pub(crate) mod tests {
             received_at: "2026-03-02T09:14:05.12Z".parse().expect("valid"),
             timestamp: "2026-03-02T09:14:05Z".parse().expect("valid"),
             submitted_by: SubmittedBy { kind: SubmitterKind::WriteKey, name: "acme-write-key/writeKey".to_owned() },
+            passed: Vec::new(),
             event: event(&format!("evt_{sequence}")),
         }
     }

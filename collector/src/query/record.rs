@@ -1,4 +1,5 @@
-//! Who looked: each view and each export is an event of the trail, durable before anything is answered.
+//! Who looked, and who had events sent again: each view, each export and each replay is an event of the trail, durable before
+//! anything is answered.
 //!
 //! A query is recorded once. Its later pages carry a cursor, which only this trail gives out ([`super::cursor`]), and are not
 //! recorded again. Recording reads nothing, so it is never recorded itself.
@@ -13,6 +14,7 @@ use crate::metrics::{self, Input};
 use crate::problem::{Problem, RETRY_AFTER_SECONDS};
 use crate::request::REQUEST_ID;
 use crate::server::App;
+use crate::store::parked::Wanted;
 use crate::store::writer::WriteError;
 use audittrail_crds::document::Trail;
 use axum::http::{HeaderMap, HeaderName, header};
@@ -25,11 +27,20 @@ pub const VIEWED: &str = "Audit Trail Viewed";
 /// Type of the event of an export.
 pub const EXPORTED: &str = "Audit Trail Exported";
 
+/// Type of the event of a replay: parked events were asked to be sent again.
+pub const REPLAYED: &str = "Audit Forwarding Replayed";
+
 /// What `submittedBy` of these events is named. Its kind is what nobody can forge.
 pub const SUBMITTER_NAME: &str = "collector";
 
 /// Kind of the resource that was looked at. Its id is the trail's `namespace/name`.
 pub const RESOURCE_TYPE: &str = "audit_trail";
+
+/// Kind of the resource of a replay. Its id is the forwarding's `namespace/name`.
+pub const FORWARDING_RESOURCE_TYPE: &str = "audit_forwarding";
+
+/// What a replay is asked with, as method and route.
+const REPLAY_ENDPOINT: &str = "POST /v1/forwardings/{name}/replay";
 
 /// Size of the parameters in `details`, in bytes of JSON. The endpoint, and a mark of what was cut, have room beside them.
 const PARAMETERS_MAX_BYTES: usize = 48 * 1024;
@@ -57,6 +68,8 @@ pub enum How {
     Stream,
     /// A page in the shape of Segment's Public API.
     AuditEvents,
+    /// A page of what a forwarding has parked.
+    Parked,
 }
 
 impl How {
@@ -69,12 +82,13 @@ impl How {
             Self::Ndjson => "GET /v1/events.ndjson",
             Self::Stream => "GET /v1/events/stream",
             Self::AuditEvents => "GET /audit-events",
+            Self::Parked => "GET /v1/forwardings/{name}/parked",
         }
     }
 
     fn event_type(self) -> &'static str {
         match self {
-            Self::List | Self::Event | Self::Stream | Self::AuditEvents => VIEWED,
+            Self::List | Self::Event | Self::Stream | Self::AuditEvents | Self::Parked => VIEWED,
             Self::Csv | Self::Ndjson => EXPORTED,
         }
     }
@@ -91,11 +105,31 @@ pub struct View<'a> {
     pub asked: &'a [(&'static str, String)],
 }
 
+/// A replay, as it was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Replay<'a> {
+    /// Name of the forwarding.
+    pub forwarding: &'a str,
+    /// Which of its parked events.
+    pub wanted: &'a Wanted,
+    /// How many of them were parked when this was asked.
+    pub count: i64,
+}
+
 /// Records a view of the trail, and returns once that is durable. Call it after the parameters were checked and what is
 /// answered was pinned, and answer nothing before it has returned; reading meanwhile is fine. Problem: 503 when it cannot be
 /// recorded, and then nothing may be answered.
 pub async fn view(app: &App, identity: &Identity, headers: &HeaderMap, view: View<'_>) -> Result<(), Problem> {
-    let event = event(Uuid::now_v7(), &app.document().trail, identity, headers, view);
+    append(app, event(Uuid::now_v7(), &app.document().trail, identity, headers, view)).await
+}
+
+/// Records a replay, and returns once that is durable. Call it before the replay. Problem: 503 when it cannot be recorded, and
+/// then nothing may be sent again.
+pub async fn replay(app: &App, identity: &Identity, headers: &HeaderMap, replay: Replay<'_>) -> Result<(), Problem> {
+    append(app, replay_event(Uuid::now_v7(), &app.document().trail, identity, headers, replay)).await
+}
+
+async fn append(app: &App, event: Event) -> Result<(), Problem> {
     let room = app.room.enter();
     let details_bytes = event.details.as_ref().map_or(0, |details| Extent::of_object(details).bytes);
     room.grow(details_bytes.saturating_sub(ROOM_FROM_BYTES))?;
@@ -108,19 +142,50 @@ pub async fn view(app: &App, identity: &Identity, headers: &HeaderMap, view: Vie
 fn problem(error: &WriteError) -> Problem {
     Problem::unavailable(
         RETRY_AFTER_SECONDS,
-        format!("who looks is recorded in the trail first, and this could not be: {error}"),
+        format!("who asks is recorded in the trail first, and this could not be: {error}"),
     )
 }
 
-/// The event of a view. How it ended is not known when it is recorded, so it has no outcome.
+/// The event of a view.
 fn event(id: Uuid, trail: &Trail, identity: &Identity, headers: &HeaderMap, view: View<'_>) -> Event {
     let mut cut = Cut::default();
-    let mut event = Event {
+    let mut event = begun(id, view.how.event_type(), identity, headers, &mut cut);
+    event.resource = Some(resource(trail, &mut cut));
+    event.details = Some(details(view, &mut cut));
+    cut.mark_event(&mut event);
+    event
+}
+
+/// The event of a replay.
+fn replay_event(id: Uuid, trail: &Trail, identity: &Identity, headers: &HeaderMap, replay: Replay<'_>) -> Event {
+    let mut cut = Cut::default();
+    let mut event = begun(id, REPLAYED, identity, headers, &mut cut);
+    event.resource = Some(Resource {
+        r#type: FORWARDING_RESOURCE_TYPE.to_owned(),
+        id: cut.text("resource.id", &format!("{}/{}", trail.namespace, replay.forwarding), IDENTITY_MAX_CHARS),
+        name: None,
+    });
+    let mut asked = vec![("name", json!(replay.forwarding))];
+    if let Wanted::Ids(ids) = replay.wanted {
+        asked.push(("events", json!(ids)));
+    }
+    let mut details = Map::new();
+    details.insert("endpoint".to_owned(), json!(REPLAY_ENDPOINT));
+    details.insert("parameters".to_owned(), Value::Object(fitting(&asked, &mut cut)));
+    details.insert("count".to_owned(), json!(replay.count));
+    event.details = Some(details);
+    cut.mark_event(&mut event);
+    event
+}
+
+/// What every record says: who asked, and how. How it ended is not known when it is recorded, so it has no outcome.
+fn begun(id: Uuid, r#type: &str, identity: &Identity, headers: &HeaderMap, cut: &mut Cut) -> Event {
+    Event {
         id: id.to_string(),
         timestamp: None,
-        r#type: view.how.event_type().to_owned(),
-        actor: Some(actor(identity, &mut cut)),
-        resource: Some(resource(trail, &mut cut)),
+        r#type: r#type.to_owned(),
+        actor: Some(actor(identity, cut)),
+        resource: None,
         outcome: None,
         context: Some(Context {
             // The connection's other end may be a proxy's, and a header is anybody's text.
@@ -131,10 +196,8 @@ fn event(id: Uuid, trail: &Trail, identity: &Identity, headers: &HeaderMap, view
                 .map(|text| cut.text("context.requestId", &text, REQUEST_ID_MAX_CHARS)),
         }),
         changes: Vec::new(),
-        details: Some(details(view, &mut cut)),
-    };
-    cut.mark_event(&mut event);
-    event
+        details: None,
+    }
 }
 
 /// A person is a user. Service accounts, and fixed tokens of a collector without Kubernetes, stand for themselves: nobody
@@ -243,6 +306,8 @@ fn short(place: &str, value: &Value, max_chars: usize, cut: &mut Cut) -> Value {
 mod tests {
     use super::*;
     use crate::catalogue::Catalogue;
+    use crate::forwardings::replay::IDS_MAX;
+    use crate::ingest::limits::ID_MAX_CHARS;
     use crate::ingest::room::Room;
     use crate::ingest::{Edge, native};
     use crate::query::parameters::{Parameters, VALUE_MAX_BYTES, VALUES_MAX};
@@ -332,14 +397,52 @@ mod tests {
     #[test]
     fn exports_and_views_are_different_types_of_the_catalogue() {
         let all = Filter::default();
-        let types = [How::List, How::Event, How::Stream, How::AuditEvents, How::Csv, How::Ndjson].map(|how| {
+        let all_ways = [How::List, How::Event, How::Stream, How::AuditEvents, How::Parked, How::Csv, How::Ndjson];
+        let types = all_ways.map(|how| {
             let event = recorded(&jane(), &HeaderMap::new(), View { how, filter: &all, asked: &[] });
             assert_eq!(event.details, json!({"endpoint": how.endpoint()}).as_object().cloned());
             assert_eq!(accepted(&event), std::slice::from_ref(&event));
             event.r#type
         });
-        assert_eq!(types, [VIEWED, VIEWED, VIEWED, VIEWED, EXPORTED, EXPORTED]);
-        assert_eq!(Catalogue::default().types_of("Audit Trail").collect::<Vec<_>>(), [VIEWED, EXPORTED]);
+        assert_eq!(types, [VIEWED, VIEWED, VIEWED, VIEWED, VIEWED, EXPORTED, EXPORTED]);
+        assert_eq!(Catalogue::default().types_of("Audit Trail").collect::<Vec<_>>(), [VIEWED, EXPORTED, REPLAYED]);
+    }
+
+    fn replayed(wanted: &Wanted, count: i64) -> Event {
+        let replay = Replay { forwarding: "to-segment", wanted, count };
+        replay_event(ID, &crate::document::tests::document(1).trail, &jane(), &HeaderMap::new(), replay)
+    }
+
+    #[test]
+    fn a_replay_tells_who_asked_for_which_events_of_which_forwarding_and_how_many() {
+        let event = replayed(&Wanted::All, 12);
+        assert_eq!(
+            serde_json::to_value(&event).expect("JSON"),
+            json!({
+                "id": "018bcfe5-6800-7000-8000-000000000000",
+                "type": "Audit Forwarding Replayed",
+                "actor": {"type": "user", "id": "jane@example.com"},
+                "resource": {"type": "audit_forwarding", "id": "team-a/to-segment"},
+                "context": {},
+                "details": {
+                    "endpoint": "POST /v1/forwardings/{name}/replay", "parameters": {"name": "to-segment"}, "count": 12,
+                },
+            })
+        );
+        assert_eq!(accepted(&event), [event]);
+        let some = replayed(&Wanted::Ids(vec!["evt_1".to_owned()]), 1);
+        let parameters = &some.details.as_ref().expect("details")["parameters"];
+        assert_eq!(parameters, &json!({"name": "to-segment", "events": ["evt_1"]}));
+    }
+
+    #[test]
+    fn a_replay_of_the_longest_ids_keeps_the_beginning_of_each() {
+        let ids = (0..IDS_MAX).map(|number| format!("{number:04}{}", "🦀".repeat(ID_MAX_CHARS - 4))).collect();
+        let event = replayed(&Wanted::Ids(ids), 0);
+        let kept = event.details.as_ref().expect("details")["parameters"]["events"].as_array().expect("ids").clone();
+        assert_eq!(kept.len(), IDS_MAX);
+        assert!(kept[999].as_str().is_some_and(|id| id.starts_with("0999")), "{}", kept[999]);
+        assert_eq!(accepted(&event), [event]);
     }
 
     #[test]
