@@ -2,7 +2,7 @@
 
 use crate::Source;
 use crate::received::Counts;
-use crate::script::Step;
+use crate::script::{Standing, Step};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -30,5 +30,11 @@ pub async fn count(State(source): State<Source>) -> Json<Counts> {
 /// `PUT /script`: a JSON list of steps, instead of those that are left.
 pub async fn script(State(source): State<Source>, Json(steps): Json<Vec<Step>>) -> StatusCode {
     source.set_script(steps);
+    StatusCode::NO_CONTENT
+}
+
+/// `PUT /standing`: how requests are treated that no step is for, instead of what was said before.
+pub async fn standing(State(source): State<Source>, Json(standing): Json<Standing>) -> StatusCode {
+    source.set_standing(standing);
     StatusCode::NO_CONTENT
 }

@@ -5,6 +5,8 @@
 //! | `POST /v1/batch`, `/v1/track` | takes events as Segment does, see [`tracking`] |
 //! | `GET /received` | one JSON line a [`received::Message`], in order of first arrival |
 //! | `GET /count` | [`received::Counts`] |
+//! | `PUT /standing` | [`script::Standing`]: what is refused, whatever the script says nothing of |
+//! | `/sources`, `/sources/{id}` | the sources of a workspace, as in Segment's Public API, see [`public_api`] |
 //! | `PUT /script` | how to misbehave, one [`script::Step`] for each request to come; after them it behaves |
 //!
 //! | module | what |
@@ -12,11 +14,13 @@
 //! | [`script`] | the steps of a script |
 //! | [`connection`] | connections that a handler can cut |
 //! | [`tracking`] | the Tracking API |
+//! | [`public_api`] | the Public API, as far as sources go |
 //! | [`received`] | what was received |
 //! | [`control`] | the endpoints for tests |
 
 pub mod connection;
 pub mod control;
+pub mod public_api;
 pub mod received;
 pub mod script;
 pub mod tracking;
@@ -24,8 +28,9 @@ pub mod tracking;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post, put};
+use public_api::Workspace;
 use received::Received;
-use script::Step;
+use script::{Standing, Step};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
@@ -48,14 +53,18 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     /// Prints one line on stdout for each new event.
     pub print: bool,
+    /// Token that the Public API takes. Without it, it takes none.
+    pub workspace_token: Option<String>,
 }
 
 #[derive(Debug)]
 struct Inner {
     write_key: Option<String>,
     print: bool,
+    workspace: Workspace,
     received: Mutex<Received>,
     script: Mutex<VecDeque<Step>>,
+    standing: Mutex<Arc<Standing>>,
 }
 
 impl Source {
@@ -64,9 +73,19 @@ impl Source {
     /// # Errors
     /// When the file cannot be read or written.
     pub fn open(settings: Settings) -> io::Result<Self> {
-        let Settings { write_key, file, print } = settings;
+        let Settings { write_key, file, print, workspace_token } = settings;
+        let workspace = Workspace::new(workspace_token);
         let received = Mutex::new(Received::open(file.as_deref())?);
-        Ok(Self { inner: Arc::new(Inner { write_key, print, received, script: Mutex::default() }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                write_key,
+                print,
+                workspace,
+                received,
+                script: Mutex::default(),
+                standing: Mutex::default(),
+            }),
+        })
     }
 
     /// Serves until `shutdown` completes; then it takes no more connections and finishes the
@@ -85,11 +104,18 @@ impl Source {
             .route("/received", get(control::received))
             .route("/count", get(control::count))
             .route("/script", put(control::script))
+            .route("/standing", put(control::standing))
+            .merge(public_api::routes())
             // The limits of the Tracking API are ours to answer for.
             .layer(DefaultBodyLimit::disable())
             .with_state(self.clone());
         let service = routes.into_make_service_with_connect_info::<connection::Cutter>();
         axum::serve(connection::Listener(listener), service).with_graceful_shutdown(shutdown).await
+    }
+
+    /// The workspace behind the Public API.
+    pub fn workspace(&self) -> &Workspace {
+        &self.inner.workspace
     }
 
     /// What was received.
@@ -106,6 +132,15 @@ impl Source {
     /// Steps that no request has taken yet.
     pub fn script_left(&self) -> usize {
         self.script().len()
+    }
+
+    /// How requests are treated that no step is for, instead of what was said before.
+    pub fn set_standing(&self, standing: Standing) {
+        *self.inner.standing.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(standing);
+    }
+
+    fn standing(&self) -> Arc<Standing> {
+        Arc::clone(&self.inner.standing.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn next_step(&self) -> Option<Step> {

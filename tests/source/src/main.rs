@@ -18,6 +18,9 @@ struct Arguments {
     /// Write key that requests must carry; any other is answered 401. Without it, every key is taken.
     #[arg(long, env = "WRITE_KEY", hide_env_values = true)]
     write_key: Option<String>,
+    /// Token that the Public API takes. Without it, it takes none.
+    #[arg(long, env = "WORKSPACE_TOKEN", hide_env_values = true)]
+    workspace_token: Option<String>,
     /// File that keeps what was received over a restart.
     #[arg(long, env = "FILE")]
     file: Option<PathBuf>,
@@ -25,9 +28,9 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> io::Result<()> {
-    let Arguments { listen, write_key, file } = Arguments::parse();
+    let Arguments { listen, write_key, workspace_token, file } = Arguments::parse();
     let write_key = write_key.filter(|key| !key.is_empty());
-    let source = Source::open(Settings { write_key, file, print: true })?;
+    let source = Source::open(Settings { write_key, file, print: true, workspace_token })?;
     let listener = TcpListener::bind(listen).await?;
     // On stderr, since stdout is for events; tests read the port from here.
     eprintln!("listening on {}", listener.local_addr()?);

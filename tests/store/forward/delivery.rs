@@ -1,9 +1,9 @@
 //! Every event arrives, in order, whatever the source does.
 
 use crate::fixture::{KEY, Setup};
-use audittrail_crds::document::{Forwarding, Sensitive};
+use audittrail_crds::document::{Delivery, Forwarding, Sensitive};
 use audittrail_crds::report::State;
-use audittrail_source::script::Step;
+use audittrail_source::script::{Standing, Step};
 use audittrail_tests::postgres::Postgres;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -87,7 +87,8 @@ async fn half_an_answer_and_a_batch_that_was_not_ok_are_no_success() {
     setup.apply(setup.entry()).await;
     let _forwarder = setup.forwarder();
     assert_eq!(setup.until_received(3).await, all(3));
-    assert_eq!(setup.requests(), 3);
+    // What was not ok is sent in halves.
+    assert_eq!(setup.requests(), 4);
     assert_eq!(setup.until_delivered().await.delivered, 3);
 }
 
@@ -146,18 +147,60 @@ async fn a_wrong_endpoint_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_event_is_waited_at_and_not_skipped() {
+async fn a_batch_that_is_refused_as_a_whole_arrives_in_halves() {
     let setup = Setup::new().await;
     setup.script([status(400)]);
     setup.append(0..3).await;
     setup.apply(setup.entry()).await;
     let _forwarder = setup.forwarder();
-    let facts = setup.until_state(State::EventRefused).await;
-    assert_eq!((facts.delivered, facts.lag_events), (0, 3));
+    assert_eq!(setup.until_received(3).await, all(3));
+    let facts = setup.until_delivered().await;
+    assert_eq!((facts.state, facts.delivered, facts.parked), (State::Accepting, 3, 0));
+    assert_eq!((setup.requests(), setup.deliveries()), (3, vec![1; 3]));
+}
 
-    // Any change of the entry is a reason to try again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loop_is_said_and_nothing_is_skipped() {
+    let setup = Setup::new().await;
+    setup.source.set_standing(Standing { always: Some(Step::Loop), ..Standing::default() });
+    setup.append(0..3).await;
+    setup.apply(setup.entry()).await;
+    let _forwarder = setup.forwarder();
+    let facts = setup.until_state(State::Loop).await;
+    assert_eq!((facts.last_error_code, facts.delivered, facts.lag_events), (Some(403), 0, 3));
+    assert!(facts.retrying_since.is_some());
+
+    setup.source.set_standing(Standing::default());
     setup.apply(setup.entry()).await;
     assert_eq!(setup.until_received(3).await, all(3));
+    let facts = setup.until_delivered().await;
+    assert_eq!((facts.state, facts.last_error_code, facts.retrying_since), (State::Accepting, None, None));
+    assert_eq!(facts.configuration_hash, Some(setup.entry().configuration_hash()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_are_as_large_as_the_forwarding_wants_them() {
+    let setup = Setup::new().await;
+    setup.append(0..10).await;
+    let delivery = Delivery { max_batch_events: Some(4), ..Delivery::default() };
+    setup.apply(Forwarding { delivery, ..setup.entry() }).await;
+    let _forwarder = setup.forwarder();
+    assert_eq!(setup.until_received(10).await, all(10));
+    assert_eq!(setup.requests(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_go_out_no_faster_than_the_forwarding_wants_it() {
+    let setup = Setup::new().await;
+    setup.append(0..50).await;
+    let delivery = Delivery { max_events_per_second: Some(20), ..Delivery::default() };
+    setup.apply(Forwarding { delivery, ..setup.entry() }).await;
+    let _forwarder = setup.forwarder();
+    setup.until_received(20).await;
+    let first = Instant::now();
+    assert_eq!(setup.until_received(50).await, all(50));
+    // The third batch goes out two seconds after the first, which was counted a moment after it went out.
+    assert!(first.elapsed() >= Duration::from_millis(1_800), "after {:?}", first.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,23 +1,23 @@
 //! One replica sends at a time, and one that was paused or cut off does no harm.
 
 use crate::fixture::{NAME, Setup, eventually};
-use audittrail_collector::store::forwarding::{Asker, Cursor, Delivered, LEASE};
+use audittrail_collector::store::forwarding::{Asker, Cursor, Delivered, Fact, LEASE, Passed};
 use audittrail_crds::report::State;
 use audittrail_source::script::Step;
-use sqlx::{Connection, Executor, PgConnection};
 use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 const FIRST: Uuid = Uuid::from_u128(1);
 const SECOND: Uuid = Uuid::from_u128(2);
-const DELIVERED: Delivered = Delivered { last_sequence: 0, epoch: 0, events: 1 };
+const PASSED: Passed = Passed { next_sequence: 1, epoch: 0, filtered: 0 };
+const DELIVERED: Delivered = Delivered { last_sequence: 0, events: 1 };
 
 /// What taking over may take beyond the end of the lease.
 const TAKE_OVER_MAX: Duration = Duration::from_secs(5);
 
 fn asker(replica: Uuid, generation: i64) -> Asker<'static> {
-    Asker { forwarding: NAME, entry_generation: 1, replica, generation }
+    Asker { forwarding: NAME, entry_generation: 1, configuration_hash: "hash", replica, generation }
 }
 
 /// A forwarding that has a cursor, in generation 1, and that nobody runs.
@@ -31,20 +31,13 @@ async fn prepared() -> Setup {
 
 impl Setup {
     async fn take(&self, replica: Uuid, generation: i64) -> Option<Cursor> {
-        self.store.take_lease(asker(replica, generation)).await.expect("the database answers")
+        let standing = self.store.take_lease(asker(replica, generation)).await.expect("the database answers");
+        standing.map(|standing| standing.cursor)
     }
 
     async fn advance(&self, replica: Uuid, generation: i64, from: Cursor) -> Option<Cursor> {
-        self.store.move_cursor(asker(replica, generation), from, DELIVERED).await.expect("the database answers")
-    }
-
-    /// Ends the lease now, as time would.
-    async fn end_lease(&self) {
-        let mut connection = PgConnection::connect(self.uri()).await.expect("the database answers");
-        connection
-            .execute("UPDATE forwarding SET lease_until = clock_timestamp() - interval '1 second'")
-            .await
-            .expect("the statement is valid");
+        let moved = self.store.move_cursor(asker(replica, generation), from, PASSED, DELIVERED).await;
+        moved.expect("the database answers").map(|standing| standing.cursor)
     }
 }
 
@@ -70,7 +63,8 @@ async fn a_stale_holder_cannot_move_the_cursor_or_say_how_it_stands() {
     let cursor = setup.take(SECOND, 1).await.expect("the lease has ended");
     assert_eq!(cursor, stale);
     assert_eq!(setup.advance(FIRST, 1, stale).await, None, "another one holds it");
-    let recorded = setup.store.record_state(asker(FIRST, 1), State::Retrying, Some("stale")).await;
+    let fact = Fact { state: State::Retrying, error: Some("stale"), code: None };
+    let recorded = setup.store.record_state(asker(FIRST, 1), fact).await;
     assert!(!recorded.expect("the database answers"));
 
     let moved = setup.advance(SECOND, 1, cursor).await.expect("it holds the lease");

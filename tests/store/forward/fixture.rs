@@ -5,6 +5,7 @@ use audittrail_collector::forward;
 use audittrail_collector::ingest::room::Room;
 use audittrail_collector::store::Store;
 use audittrail_collector::store::writer::Writer;
+use audittrail_collector::tail::feed::Feed;
 use audittrail_crds::document::{
     self, Access, Catalogue, Database, Document, Forwarding, Ingest, Sensitive, StartFrom, Trail,
 };
@@ -12,9 +13,11 @@ use audittrail_crds::report::{self, State};
 use audittrail_source::script::Step;
 use audittrail_source::{Settings, Source};
 use audittrail_tests::postgres::Postgres;
+use sqlx::{Connection, Executor, PgConnection};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -48,7 +51,17 @@ pub struct Forwarder {
 }
 
 /// A forwarder in a process of its own, which can be killed and paused.
-pub struct Process(Child);
+pub struct Process {
+    child: Child,
+    documents: Option<ChildStdin>,
+}
+
+/// What a process does to itself, at which failpoint, and at which time that it comes there.
+#[derive(Clone, Copy, Debug)]
+pub enum Failpoint {
+    Kill(&'static str, u32),
+    Pause(&'static str, u32),
+}
 
 impl Setup {
     /// A trail without events, on the shared server, and a source that serves.
@@ -80,15 +93,9 @@ impl Setup {
 
     /// The forwarding as it is at first: on, from the beginning, with the right key.
     pub fn entry(&self) -> Forwarding {
-        Forwarding {
-            name: NAME.to_owned(),
-            generation: 1,
-            enabled: true,
-            endpoint: format!("http://{}", self.address),
-            write_key: Sensitive::new(KEY),
-            ca: None,
-            start_from: StartFrom::Beginning,
-        }
+        let endpoint = format!("http://{}", self.address);
+        let entry = Forwarding::new(NAME, endpoint, Sensitive::new(KEY));
+        Forwarding { generation: 1, start_from: StartFrom::Beginning, ..entry }
     }
 
     /// Puts a document with this entry, or with none, into force, as a replica does.
@@ -119,29 +126,66 @@ impl Setup {
     pub fn forwarder(&self) -> Forwarder {
         let shutdown = CancellationToken::new();
         let store = store(&self.uri);
-        let running = tokio::spawn(forward::run(store, self.documents.subscribe(), Uuid::new_v4(), shutdown.clone()));
+        let feed = Feed::new(store.clone());
+        let (documents, stopping) = (self.documents.subscribe(), shutdown.clone());
+        let running = tokio::spawn(async move {
+            tokio::select! {
+                () = forward::run(store, feed.clone(), documents, Uuid::new_v4(), stopping) => {}
+                () = feed.run() => unreachable!("it never ends"),
+            }
+        });
         Forwarder { running, shutdown }
     }
 
-    /// Starts a replica's forwarder as a process, with the document of generation 1.
+    /// Starts a replica's forwarder as a process, with the newest document.
     pub fn process(&self) -> Process {
+        self.process_with(None)
+    }
+
+    /// The same, which kills or pauses itself at a failpoint.
+    pub fn process_with(&self, failpoint: Option<Failpoint>) -> Process {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_forwarder"));
+        match failpoint {
+            Some(Failpoint::Kill(name, count)) => command.env("KILL_AT", format!("{name}#{count}")),
+            Some(Failpoint::Pause(name, count)) => command.env("PAUSE_AT", format!("{name}#{count}")),
+            None => &mut command,
+        };
+        let mut child = command.stdin(Stdio::piped()).spawn().expect("the forwarder can be run");
+        let documents = child.stdin.take();
+        let mut process = Process { child, documents };
+        self.tell(&mut process);
+        process
+    }
+
+    /// Gives the newest document to a process. One that is dead does not mind.
+    pub fn tell(&self, process: &mut Process) {
         let database = Database { uri: Sensitive::new(&self.uri), ca: None };
-        let document = Document { database, ..document(1, vec![self.entry()]) };
-        let child = Command::new(env!("CARGO_BIN_EXE_forwarder"))
-            .arg(serde_json::to_string(&document).expect("plain data"))
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("the forwarder can be run");
-        Process(child)
+        let document = Document { database, ..self.documents.borrow().as_ref().clone() };
+        let line = serde_json::to_string(&document).expect("plain data") + "\n";
+        let documents = process.documents.as_mut().expect("nobody closed it");
+        let _dead = documents.write_all(line.as_bytes());
+    }
+
+    /// Ends a lease now, as time would.
+    pub async fn end_lease(&self) {
+        let mut connection = PgConnection::connect(&self.uri).await.expect("the database answers");
+        connection
+            .execute("UPDATE forwarding SET lease_until = clock_timestamp() - interval '1 second'")
+            .await
+            .expect("the statement is valid");
     }
 
     /// Appends events with these numbers, a request each ten.
     pub async fn append(&self, numbers: Range<usize>) {
         for chunk in numbers.collect::<Vec<_>>().chunks(10) {
-            let events = chunk.iter().map(|number| event(*number)).collect();
-            let by = SubmittedBy { kind: SubmitterKind::WriteKey, name: "acme-write-key/writeKey".to_owned() };
-            self.writer.append(events, by, Room::default().enter()).await.expect("stored");
+            self.append_events(chunk.iter().map(|number| event(*number)).collect()).await;
         }
+    }
+
+    /// Appends events in one request.
+    pub async fn append_events(&self, events: Vec<Event>) {
+        let by = SubmittedBy { kind: SubmitterKind::WriteKey, name: "acme-write-key/writeKey".to_owned() };
+        self.writer.append(events, by, Room::default().enter()).await.expect("stored");
     }
 
     pub fn script(&self, steps: impl IntoIterator<Item = Step>) {
@@ -222,8 +266,30 @@ impl Drop for Forwarder {
 }
 
 impl Process {
+    /// Tells it to stop, as a replica is told to, and waits until it has.
+    pub async fn stop(mut self) -> ExitStatus {
+        drop(self.documents.take());
+        eventually("the end of the forwarder", async || self.ended()).await
+    }
+
+    /// How it ended, once it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it is our child")
+    }
+
+    /// Waits until it is paused.
+    pub async fn until_paused(&self) {
+        let stat = format!("/proc/{}/stat", self.child.id());
+        eventually("the pause of the forwarder", async || {
+            let stat = std::fs::read_to_string(&stat).expect("it is our child");
+            // The state comes after the name, which is in parentheses (proc_pid_stat(5)).
+            stat.rsplit_once(") ").filter(|(_, state)| state.starts_with('T')).map(|_| ())
+        })
+        .await;
+    }
+
     pub fn signal(&self, name: &str) {
-        let pid = self.0.id().to_string();
+        let pid = self.child.id().to_string();
         let sent = Command::new("sh").args(["-c", "kill -$0 $1", name, &pid]).status().expect("sh is there");
         assert!(sent.success(), "SIG{name} was not sent");
     }
@@ -231,7 +297,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _gone = (self.0.kill(), self.0.wait());
+        let _gone = (self.child.kill(), self.child.wait());
     }
 }
 
@@ -268,11 +334,12 @@ fn document(generation: i64, forwardings: Vec<Forwarding>) -> Document {
         retention_seconds: None,
         known_log: None,
         tls: None,
+        allowed_source_networks: vec!["127.0.0.0/8".to_owned()],
         forwardings,
     }
 }
 
-fn event(number: usize) -> Event {
+pub fn event(number: usize) -> Event {
     Event {
         id: format!("evt_{number}"),
         timestamp: None,
@@ -286,6 +353,6 @@ fn event(number: usize) -> Event {
     }
 }
 
-fn number(event_id: Option<&str>) -> usize {
+pub fn number(event_id: Option<&str>) -> usize {
     event_id.and_then(|id| id.strip_prefix("evt_")).and_then(|number| number.parse().ok()).expect("one of our events")
 }

@@ -3,4 +3,7 @@
 mod delivery;
 mod fence;
 mod fixture;
+mod model;
+mod parking;
 mod start_from;
+mod two_replicas;
