@@ -118,11 +118,14 @@ impl Named {
 
     fn by_forwarding(self, forwarding: &AuditForwarding, object: &ObjectMeta) -> bool {
         let source = &forwarding.spec.source.http_api;
-        let name = match self {
-            Self::Secret => Some(&source.write_key_secret_ref.name),
-            Self::ConfigMap => source.ca_config_map_ref.as_ref().map(|reference| &reference.name),
+        let names = match self {
+            Self::Secret => {
+                let token = source.create.as_ref().map(|create| create.token_secret_ref.name.clone());
+                [Some(forwarding.write_key_secret().name), token]
+            }
+            Self::ConfigMap => [source.ca_config_map_ref.as_ref().map(|reference| reference.name.clone()), None],
         };
-        forwarding.metadata.namespace == object.namespace && name.is_some() && name == object.name.as_ref()
+        forwarding.metadata.namespace == object.namespace && names.contains(&object.name) && object.name.is_some()
     }
 }
 
@@ -191,6 +194,16 @@ mod tests {
         assert_eq!(names(&known().trails_concerned(&map, Named::ConfigMap)), ["acme"]);
         assert_eq!(known().forwardings_concerned(&secret.metadata, Named::Secret).len(), 1);
         assert_eq!(known().forwardings_concerned(&map.metadata, Named::ConfigMap).len(), 1);
+    }
+
+    #[test]
+    fn a_token_concerns_the_forwarding_that_has_a_source_made_with_it() {
+        let asking = forwarding(&json!({"region": "US", "create": {"tokenSecretRef": {"name": "token"}}}));
+        let concerns = |name: &str| {
+            let secret = object::<Secret>(name, "ns", &json!({}));
+            Named::Secret.by_forwarding(&asking, &secret.metadata)
+        };
+        assert!(concerns("token") && concerns("source") && !concerns("another"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! | stage | what | |
 //! |---|---|---|
 //! | [`read`] | the trail, the Secret and the ConfigMap that it names | reads |
+//! | [`source`] | the source of its own that it asks for | asks the Public API, writes |
 //! | [`validate`] | are they there, and usable? | pure |
 //! | [`build`] | its entry in the document | pure |
 //! | [`apply`] | has the trail's document this entry? | pure |
@@ -15,6 +16,7 @@
 pub mod apply;
 pub mod build;
 pub mod read;
+pub mod source;
 pub mod status;
 pub mod validate;
 
@@ -31,19 +33,23 @@ use std::sync::Arc;
 /// One round for one forwarding.
 pub async fn reconcile(forwarding: Arc<AuditForwarding>, context: Arc<Context>) -> Result<Action, write::Error> {
     if forwarding.metadata.deletion_timestamp.is_some() {
-        return Ok(Action::await_change());
+        return source::removal::clean_up(&context, &forwarding).await;
     }
     let inputs = match read::inputs(&context.client, &forwarding).await {
         Ok(Some(inputs)) => inputs,
         Ok(None) => return Ok(Action::await_change()),
         Err(error) => return Err(told(&context, &forwarding, error).await),
     };
+    let (inputs, again) = match source::bring_about(&context, inputs).await {
+        Ok(brought) => brought,
+        Err(error) => return Err(told(&context, &forwarding, error).await),
+    };
     let entry = validate::validate(&inputs).map(|valid| build::entry(&valid));
     let facts = context.board.facts(&trail_key(&forwarding));
     let placement = entry.map(|entry| apply::placement(&entry, facts.as_ref()));
-    status::settle(&context, &inputs.forwarding, &placement, facts.as_ref(), Timestamp::now()).await?;
+    let held = status::settle(&context, &inputs.forwarding, &placement, facts.as_ref(), Timestamp::now()).await?;
     context.failures.clear(&ObjectRef::from_obj(&*forwarding).erase());
-    Ok(Action::requeue(RECHECK))
+    Ok(Action::requeue(held.unwrap_or(RECHECK).min(again)))
 }
 
 /// The error, told by the status where it does not pass by itself.
@@ -53,7 +59,7 @@ async fn told(context: &Context, forwarding: &AuditForwarding, error: write::Err
     }
     let refused = Err(validate::Invalid::Refused { words: error.to_string() });
     match status::settle(context, forwarding, &refused, None, Timestamp::now()).await {
-        Ok(()) => error,
+        Ok(_) => error,
         Err(worse) => worse,
     }
 }

@@ -1,5 +1,6 @@
 //! Stage read: what a forwarding names, live from the API server.
 
+use super::source::Trouble;
 use crate::api::write::{self, Error};
 use audittrail_crds::{AuditForwarding, AuditTrail};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -17,6 +18,8 @@ pub struct Inputs {
     pub write_key: Option<Secret>,
     /// The ConfigMap with certificate authorities, when one is named and there.
     pub authorities: Option<ConfigMap>,
+    /// What is in the way of the source that it asks for, as far as somebody looked ([`super::source`]).
+    pub trouble: Option<Trouble>,
 }
 
 /// Reads a forwarding and all that it names; `None` when it is gone.
@@ -36,7 +39,7 @@ pub async fn references(client: &Client, forwarding: AuditForwarding) -> Result<
     let namespace = forwarding.namespace().unwrap_or_default();
     let source = &forwarding.spec.source.http_api;
     let secrets = Api::<Secret>::namespaced(client.clone(), &namespace);
-    let write_key = write::read(&secrets, &source.write_key_secret_ref.name).await?;
+    let write_key = write::read(&secrets, &forwarding.write_key_secret().name).await?;
     let authorities = match &source.ca_config_map_ref {
         Some(reference) => {
             let config_maps = Api::<ConfigMap>::namespaced(client.clone(), &namespace);
@@ -44,5 +47,5 @@ pub async fn references(client: &Client, forwarding: AuditForwarding) -> Result<
         }
         None => None,
     };
-    Ok(Inputs { trail_exists: true, write_key, authorities, forwarding })
+    Ok(Inputs { trail_exists: true, write_key, authorities, trouble: None, forwarding })
 }
