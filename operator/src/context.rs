@@ -2,6 +2,7 @@
 
 use crate::board::Board;
 use crate::conditions::find;
+use crate::forwarding::source::attempts::Attempts;
 use crate::names::{Key, OPERATOR};
 use crate::settings::Settings;
 use audittrail_crds::condition::Type;
@@ -42,6 +43,8 @@ pub struct Context {
     pub board: Board,
     /// Rounds that failed in a row, by resource.
     pub failures: Failures,
+    /// When sources of forwardings were asked for.
+    pub sources: Attempts,
     /// Wakes the forwardings of a trail of which there is news.
     pub news: mpsc::Sender<Key>,
     /// Asks for a round of a trail.
@@ -64,6 +67,7 @@ impl Context {
             cluster: system.uid().unwrap_or_default(),
             board: Board::default(),
             failures: Failures::default(),
+            sources: Attempts::default(),
             client,
             settings,
             news,
@@ -71,7 +75,7 @@ impl Context {
         })
     }
 
-    /// Tells turns of `Ready`, and a log that does not go on, to the log and, as Events, to whoever describes the resource.
+    /// Tells turns of `Ready`, a log that does not go on, and the first parked event, to the log and, as Events, to whoever describes the resource.
     pub async fn announce<K>(&self, object: &K, before: &[Condition], after: &[Condition])
     where
         K: Resource<DynamicType = ()>,
@@ -80,22 +84,39 @@ impl Context {
         for (turned, type_) in turns(before, after) {
             let Condition { type_: condition, status, reason, message, .. } = turned;
             tracing::info!(%kind, name, namespace, condition, status, reason, message, "turned");
-            let event = Event {
-                type_,
-                reason: reason.clone(),
-                note: Some(note(message)),
-                action: "Observe".to_owned(),
-                secondary: None,
-            };
-            if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
-                // Events are a courtesy; the condition says the same.
-                tracing::warn!(%kind, name, %error, "cannot write an Event");
-            }
+            self.publish(object, type_, reason, "Observe", message).await;
+        }
+    }
+
+    /// Tells what a condition cannot, since it is no turn of the resource or the resource is going.
+    pub async fn warn<K>(&self, object: &K, reason: &str, action: &str, message: &str)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let (kind, name, namespace) = (K::kind(&()), object.name_any(), object.namespace());
+        tracing::warn!(%kind, name, namespace, reason, message, "needs a look");
+        self.publish(object, EventType::Warning, reason, action, message).await;
+    }
+
+    async fn publish<K>(&self, object: &K, type_: EventType, reason: &str, action: &str, message: &str)
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(note(message)),
+            action: action.to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
+            // Events are a courtesy; the condition or the log says the same.
+            tracing::warn!(kind = %K::kind(&()), name = object.name_any(), %error, "cannot write an Event");
         }
     }
 }
 
-/// What is worth an Event. Only what needs help is a warning: a start is not, and events that are gone are.
+/// What is worth an Event. Only what needs help is a warning: a start is not, and events that are gone or parked are.
 fn turns<'a>(before: &[Condition], after: &'a [Condition]) -> Vec<(&'a Condition, EventType)> {
     let turned = |type_| {
         let now = find(after, type_)?;
@@ -105,7 +126,8 @@ fn turns<'a>(before: &[Condition], after: &'a [Condition]) -> Vec<(&'a Condition
     let stalled = find(after, Type::Stalled).is_some_and(|stalled| stalled.status == "True");
     let ready = turned(Type::Ready).map(|ready| (ready, if stalled { EventType::Warning } else { EventType::Normal }));
     let broken = turned(Type::Continuous).filter(|continuous| continuous.status == "False");
-    ready.into_iter().chain(broken.map(|broken| (broken, EventType::Warning))).collect()
+    let parked = turned(Type::EventsParked);
+    ready.into_iter().chain(broken.into_iter().chain(parked).map(|one| (one, EventType::Warning))).collect()
 }
 
 fn note(message: &str) -> String {
@@ -177,6 +199,25 @@ mod tests {
         assert_eq!(told(&second, verdicts(up, sound)).1, []);
         let down = (Status::False, Reason::CollectorNotReady);
         assert_eq!(told(&second, verdicts(down, rewound)).1, [("CollectorNotReady".to_owned(), false)]);
+    }
+
+    #[test]
+    fn the_first_parked_event_is_a_warning_and_the_next_ones_are_none() {
+        let verdicts = |parked: Option<&str>| {
+            let ready = Verdict::new(Type::Ready, Status::True, Reason::SourceAccepts, "");
+            let parked =
+                parked.map(|words| Verdict::new(Type::EventsParked, Status::True, Reason::RefusedForGood, words));
+            [ready].into_iter().chain(parked).collect::<Vec<_>>()
+        };
+        let warning = [("RefusedForGood".to_owned(), true)];
+        let (none, _) = told(&[], verdicts(None));
+        let (one, turned) = told(&none, verdicts(Some("1 event")));
+        assert_eq!(turned, warning);
+        let (two, turned) = told(&one, verdicts(Some("2 events")));
+        assert_eq!(turned, []);
+        let (replayed, turned) = told(&two, verdicts(None));
+        assert_eq!(turned, []);
+        assert_eq!(told(&replayed, verdicts(Some("1 event"))).1, warning);
     }
 
     #[test]

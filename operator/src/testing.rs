@@ -33,6 +33,7 @@ pub fn settings() -> Settings {
         service_account: "audittrail-operator".to_owned(),
         reviews_cluster_role: "audittrail-collector-reviews".to_owned(),
         collector_address: None,
+        allowed_source_networks: Vec::new(),
         probe_address: ([127, 0, 0, 1], 8080).into(),
     }
 }
@@ -109,6 +110,7 @@ pub fn forwarding_inputs(source: &Value) -> forwarding::read::Inputs {
         trail_exists: true,
         write_key: Some(secret("source", &[("writeKey", "source-key")])),
         authorities: None,
+        trouble: None,
     }
 }
 
@@ -137,6 +139,7 @@ pub fn document() -> Document {
         retention_seconds: None,
         known_log: None,
         tls: None,
+        allowed_source_networks: Vec::new(),
         forwardings: Vec::new(),
     }
 }
@@ -166,12 +169,11 @@ pub fn report_of(state: State) -> report::Forwarding {
         name: "to-source".to_owned(),
         generation: 100,
         state,
-        last_error: None,
-        last_success: None,
         delivered_sequence: Some(3),
         delivered: 4,
         lag_events: 1,
         lag_seconds: 2,
+        ..report::Forwarding::default()
     }
 }
 

@@ -51,16 +51,7 @@ pub async fn setup_with(namespace: &str, collector: Option<SocketAddr>) -> Optio
 
 /// In a thread with a runtime of its own, since each test has one and takes it along.
 fn start_operator(control_plane: &'static ControlPlane, collector_address: Option<SocketAddr>) {
-    let settings = Settings {
-        collector_image: "localhost/collector:test".to_owned(),
-        postgres_image: "localhost/postgres:test".to_owned(),
-        image_pull_policy: Some("IfNotPresent".to_owned()),
-        namespace: OPERATOR_NAMESPACE.to_owned(),
-        service_account: OPERATOR_ACCOUNT.to_owned(),
-        reviews_cluster_role: "audittrail-collector-reviews".to_owned(),
-        collector_address,
-        probe_address: SocketAddr::from(([127, 0, 0, 1], 0)),
-    };
+    let settings = settings(collector_address);
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
@@ -69,6 +60,22 @@ fn start_operator(control_plane: &'static ControlPlane, collector_address: Optio
             audittrail_operator::run(client, settings, stop, || {}).await.expect("the operator starts");
         });
     });
+}
+
+/// What the operator is told at its start.
+pub fn settings(collector_address: Option<SocketAddr>) -> Settings {
+    Settings {
+        collector_image: "localhost/collector:test".to_owned(),
+        postgres_image: "localhost/postgres:test".to_owned(),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        namespace: OPERATOR_NAMESPACE.to_owned(),
+        service_account: OPERATOR_ACCOUNT.to_owned(),
+        reviews_cluster_role: "audittrail-collector-reviews".to_owned(),
+        collector_address,
+        // The sources of these tests.
+        allowed_source_networks: vec!["127.0.0.0/8".parse().expect("a network")],
+        probe_address: SocketAddr::from(([127, 0, 0, 1], 0)),
+    }
 }
 
 /// What the operator wrote so far, as `METHOD path`. Server-side apply that changes nothing shows

@@ -4,7 +4,7 @@
 mod fixture;
 
 use audittrail_crds::AuditForwarding;
-use audittrail_crds::document::{Document, Forwarding, StartFrom};
+use audittrail_crds::document::{Compression, Document, Format, Forwarding, StartFrom};
 use fixture::{Setup, condition, setup};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::ResourceExt;
@@ -56,6 +56,40 @@ async fn a_toggle_moves_the_generation_of_its_own_entry_only() {
     let generation = |document: &Document, name: &str| entry(document, name).expect("an entry").generation;
     assert_eq!(generation(&after, "one"), generation(&both, "one"));
     assert_eq!(generation(&after, "two"), after.generation);
+}
+
+#[tokio::test]
+async fn what_is_sent_and_how_moves_the_generation_and_the_hash_of_its_own_entry_only() {
+    let Some(setup) = with_trail("sent").await else { return };
+    for name in ["one", "two"] {
+        setup.forwarding(name, "acme", "source").await;
+    }
+    let mut before = setup.document("acme", "has both", |document| document.forwardings.len() == 2).await;
+    for spec in [
+        json!({"filter": {"include": [{"area": ["Users"]}], "exclude": [{"outcome": ["success"]}]}}),
+        json!({"filter": {"exclude": null}}),
+        json!({"filter": null}),
+        json!({"format": "SegmentAudit"}),
+        json!({"delivery": {"maxBatchEvents": 100}}),
+        json!({"delivery": {"maxBatchBytes": 100_000}}),
+        json!({"delivery": {"maxEventsPerSecond": 10}}),
+        json!({"delivery": {"compression": "Gzip"}}),
+    ] {
+        setup.patch::<AuditForwarding>("two", json!({"spec": spec})).await;
+        let after =
+            setup.document("acme", &format!("has {spec}"), |document| document.generation > before.generation).await;
+        let of = |document: &Document, name: &str| {
+            let entry = entry(document, name).expect("an entry");
+            (entry.generation, entry.configuration_hash())
+        };
+        assert_eq!(of(&after, "one"), of(&before, "one"), "{spec}");
+        assert_eq!(of(&after, "two").0, after.generation, "{spec}");
+        assert_ne!(of(&after, "two").1, of(&before, "two").1, "{spec}");
+        before = after;
+    }
+    let two = entry(&before, "two").expect("an entry");
+    assert_eq!((two.format, two.delivery.compression), (Format::SegmentAudit, Compression::Gzip));
+    assert_eq!(two.delivery.max_batch_events, Some(100));
 }
 
 #[tokio::test]

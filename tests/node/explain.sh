@@ -18,11 +18,15 @@ documented() { # FIELD
 for field in audittrail.spec audittrail.spec.storage.managed audittrail.spec.storage.external audittrail.spec.collector \
 	audittrail.spec.collector.tracing audittrail.spec.access audittrail.spec.ingest audittrail.spec.ingest.kubernetes audittrail.spec.catalogue \
 	audittrail.spec.catalogue.eventTypes audittrail.status auditforwarding.spec auditforwarding.spec.source.httpApi \
-	auditforwarding.spec.startFrom auditforwarding.status; do
+	auditforwarding.spec.source.httpApi.create auditforwarding.spec.startFrom auditforwarding.spec.filter auditforwarding.spec.filter.include \
+	auditforwarding.spec.delivery auditforwarding.status auditforwarding.status.createdSource; do
 	documented "$field"
 done
 
 table=$("${KUBECTL[@]}" -n acme get audittrails,auditforwardings)
 grep -qE 'audittrail.audittrail.dev/acme +Acme +True +Verified ' <<<"$table" || fail "no Ready trail in: $table"
-grep -qE 'auditforwarding.audittrail.dev/to-source +acme +True +SourceAccepts +true ' <<<"$table" || fail "no Ready forwarding in: $table"
+grep -qE '^NAME +READY +ENABLED +DELIVERED +LAG +PARKED +AGE$' <<<"$table" || fail "other columns of forwardings in: $table"
+grep -qE 'auditforwarding.audittrail.dev/to-source +True +true +[1-9][0-9]* +[0-9]+ +0 ' <<<"$table" || fail "no Ready forwarding in: $table"
+wide=$("${KUBECTL[@]}" -n acme get auditforwardings -o wide)
+grep -qE '^to-source .* acme +SourceAccepts +The source accepts since ' <<<"$wide" || fail "no reason of the forwarding in: $wide"
 "${KUBECTL[@]}" get audit --all-namespaces >/dev/null || fail "the category audit lists nothing"

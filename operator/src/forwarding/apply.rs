@@ -38,6 +38,8 @@ mod tests {
     use crate::board::Applied;
     use crate::forwarding::{build, validate::validate};
     use crate::testing::{facts, forwarding_inputs};
+    use audittrail_crds::document::{Delivery, Format, Sensitive};
+    use audittrail_crds::filter::{EventFilter, Selector};
     use serde_json::json;
     use std::sync::Arc;
 
@@ -64,7 +66,18 @@ mod tests {
     fn an_entry_that_is_absent_or_older_is_pending() {
         assert_eq!(placement(&entry(), None), Placement::Pending);
         assert_eq!(placement(&entry(), Some(&facts_with(vec![]))), Placement::Pending);
-        let older = facts_with(vec![Forwarding { enabled: false, generation: 7, ..entry() }]);
-        assert_eq!(placement(&entry(), Some(&older)), Placement::Pending);
+        let mut older = vec![Forwarding { enabled: false, ..entry() }];
+        older.push(Forwarding { write_key: Sensitive::new("previous"), ..entry() });
+        older.push(Forwarding { format: Format::SegmentAudit, ..entry() });
+        older.push(Forwarding {
+            delivery: Delivery { max_events_per_second: Some(1), ..Delivery::default() },
+            ..entry()
+        });
+        let exclude = vec![Selector { area: vec!["Users".to_owned()], ..Selector::default() }];
+        older.push(Forwarding { filter: EventFilter { exclude, ..EventFilter::default() }, ..entry() });
+        for one in older {
+            let facts = facts_with(vec![Forwarding { generation: 7, ..one }]);
+            assert_eq!(placement(&entry(), Some(&facts)), Placement::Pending);
+        }
     }
 }

@@ -16,6 +16,9 @@ pub fn entry(valid: &Valid) -> Forwarding {
         write_key: valid.write_key.clone(),
         ca: valid.authorities.clone(),
         start_from: spec.start_from.as_ref().map_or(StartFrom::Now, start),
+        filter: spec.filter.clone().unwrap_or_default(),
+        format: spec.format,
+        delivery: spec.delivery.unwrap_or_default(),
     }
 }
 
@@ -41,6 +44,7 @@ mod tests {
     use super::*;
     use crate::forwarding::validate::validate;
     use crate::testing::{forwarding, forwarding_inputs};
+    use audittrail_crds::document::Format;
     use serde_json::json;
 
     fn entry_of(source: &serde_json::Value) -> Forwarding {
@@ -73,6 +77,26 @@ mod tests {
             inputs.forwarding.spec.start_from = serde_json::from_value(from).expect("a place");
             assert_eq!(entry(&validate(&inputs).expect("valid")).start_from, expected);
         }
+    }
+
+    #[test]
+    fn what_is_sent_and_how_is_taken_as_it_stands() {
+        let mut inputs = forwarding_inputs(&json!({"region": "US"}));
+        let plain = entry(&validate(&inputs).expect("valid"));
+        assert_eq!(plain, Forwarding::new("to-source", "https://api.segment.io", plain.write_key.clone()));
+        let filter = json!({
+            "include": [{"area": ["Users"], "outcome": ["denied"]}],
+            "exclude": [{"type": ["Permission Check"], "actorType": ["system"]}],
+        });
+        let delivery =
+            json!({"maxBatchEvents": 10, "maxBatchBytes": 50_000, "maxEventsPerSecond": 5, "compression": "Gzip"});
+        let spec = &mut inputs.forwarding.spec;
+        spec.filter = Some(serde_json::from_value(filter.clone()).expect("a filter"));
+        spec.delivery = Some(serde_json::from_value(delivery.clone()).expect("a delivery"));
+        spec.format = Format::SegmentAudit;
+        let entry = serde_json::to_value(entry(&validate(&inputs).expect("valid"))).expect("JSON");
+        assert_eq!((&entry["filter"], &entry["delivery"]), (&filter, &delivery));
+        assert_eq!(entry["format"], "SegmentAudit");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::Observation;
 use crate::board::Facts;
-use audittrail_crds::report::Forwarding;
+use audittrail_crds::report::{Forwarding, State};
 
 /// How urgent a difference is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,8 +36,9 @@ fn replicas(facts: &Facts) -> Vec<(&str, i64)> {
     report.replicas.iter().map(|replica| (replica.name.as_str(), replica.generation)).collect()
 }
 
-fn states(facts: &Facts) -> Vec<(&str, i64, audittrail_crds::report::State)> {
-    forwardings(facts).iter().map(|one| (one.name.as_str(), one.generation, one.state)).collect()
+/// With whether anything is parked: the first event that is, is a turn.
+fn states(facts: &Facts) -> Vec<(&str, i64, State, bool)> {
+    forwardings(facts).iter().map(|one| (one.name.as_str(), one.generation, one.state, one.parked > 0)).collect()
 }
 
 fn forwardings(facts: &Facts) -> &[Forwarding] {
@@ -51,7 +52,7 @@ fn forwardings(facts: &Facts) -> &[Forwarding] {
 mod tests {
     use super::*;
     use crate::testing::{facts, report};
-    use audittrail_crds::report::{Report, State};
+    use audittrail_crds::report::Report;
 
     fn with_report(change: impl FnOnce(&mut Report)) -> Facts {
         let mut report = report();
@@ -68,6 +69,8 @@ mod tests {
     #[test]
     fn counters_are_news_that_can_wait() {
         assert_eq!(news(&facts(), &with_report(|report| report.forwardings[0].delivered += 1)), News::Counters);
+        let parked = |count| with_report(|report| report.forwardings[0].parked = count);
+        assert_eq!(news(&parked(1), &parked(2)), News::Counters);
     }
 
     #[test]
@@ -76,6 +79,7 @@ mod tests {
         for after in [
             with_report(|report| report.forwardings[0].state = State::KeyRefused),
             with_report(|report| report.forwardings[0].generation += 1),
+            with_report(|report| report.forwardings[0].parked = 1),
             with_report(|report| report.replicas[0].generation += 1),
             silent,
         ] {

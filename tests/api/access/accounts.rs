@@ -29,11 +29,16 @@ async fn an_owner_reads_and_a_writer_writes_and_neither_does_more() {
     assert_eq!(scene.write(&app).await.status, 200);
     scene.read(&app).await.refuses(403, "list them in spec.access.owners of the AuditTrail");
 
+    // The trail has no forwarding, which only those are told who may replay.
+    scene.replay(&reader).await.refuses(404, "this trail has no forwarding");
+    scene.replay(&app).await.refuses(403, "may not update audittrails/events of \"acme\"");
+
     scene
         .read(&stranger)
         .await
         .refuses(403, "service account \"access-accounts/stranger\" may not get audittrails/events");
     scene.write(&stranger).await.refuses(403, "may not create");
+    scene.replay(&stranger).await.refuses(403, "may not update");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,11 +121,12 @@ async fn the_operator_sees_how_the_trail_is_and_no_event() {
     let Some(scene) = scene("access-operator").await else { return };
     let token = scene.control_plane.token(OPERATOR_NAMESPACE, OPERATOR_ACCOUNT, Some(&scene.audience()));
     assert_eq!(scene.get("/v1/status", &token).await.status, 200);
-    for path in ["/v1/events", "/v1/events.csv", "/v1/events/x", "/audit-events"] {
+    for path in ["/v1/events", "/v1/events.csv", "/v1/events/x", "/audit-events", "/v1/forwardings"] {
         assert_eq!(scene.get(path, &token).await.status, 403, "{path}");
     }
     scene.read(&token).await.refuses(403, "this is the operator's account");
     scene.write(&token).await.refuses(403, "this is the operator's account");
+    scene.replay(&token).await.refuses(403, "this is the operator's account");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,4 +140,30 @@ async fn a_binding_to_the_owners_role_is_as_good_as_the_list() {
     });
     apply(&scene.setup.client, &binding.to_string()).await;
     scene.becomes(200, &scene.token("stranger"), SOON).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_with_get_alone_reads_and_does_not_replay() {
+    let Some(scene) = scene("access-get").await else { return };
+    let role = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+            "metadata": {"name": "sees", "namespace": "access-get"},
+            "rules": [{
+                "apiGroups": ["audittrail.dev"], "resources": ["audittrails/events"], "resourceNames": ["acme"],
+                "verbs": ["get"],
+            }],
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": "sees", "namespace": "access-get"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "sees"},
+            "subjects": [{"kind": "ServiceAccount", "name": "stranger", "namespace": "access-get"}],
+        },
+    ]});
+    scene.control_plane.kubectl(&["apply", "--server-side", "-f", "-"], &role.to_string());
+    let stranger = scene.token("stranger");
+    scene.becomes(200, &stranger, SOON).await;
+    assert_eq!(scene.get("/v1/forwardings", &stranger).await.status, 200);
+    scene.replay(&stranger).await.refuses(403, "may not update audittrails/events of \"acme\"");
 }

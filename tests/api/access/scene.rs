@@ -143,6 +143,12 @@ impl Scene {
         Answer::of(self.event().bearer_auth(token)).await
     }
 
+    /// Asks for a replay of what a forwarding has parked.
+    pub async fn replay(&self, token: &str) -> Answer {
+        let path = "/v1/forwardings/to-segment/replay";
+        Answer::of(self.request(reqwest::Method::POST, path).bearer_auth(token)).await
+    }
+
     /// An event to be added by whose credential is missing here.
     pub fn event(&self) -> RequestBuilder {
         let event = json!({"type": "Warehouse Disabled", "actor": {"type": "system", "id": "test"}});

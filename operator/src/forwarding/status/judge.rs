@@ -1,11 +1,11 @@
 //! What is known of a forwarding, as conditions and counters. Pure.
 
+use super::words;
 use crate::board::Facts;
 use crate::conditions::{Outlook, Status, Verdict, conditions, find, summary};
 use crate::forwarding::apply::Placement;
 use crate::forwarding::validate::Invalid;
 use audittrail_crds::condition::{Reason, Type};
-use audittrail_crds::forwarding::Region;
 use audittrail_crds::report::{self, Report, State};
 use audittrail_crds::{AuditForwarding, AuditForwardingStatus};
 use jiff::Timestamp;
@@ -37,16 +37,21 @@ pub fn judge(
         }
     };
     let generation = forwarding.metadata.generation;
-    let mut status = AuditForwardingStatus {
-        observed_generation: generation,
-        conditions: conditions(&previous.conditions, source.verdicts(resolved), generation, now),
-        ..previous
-    };
+    let mut status = AuditForwardingStatus { observed_generation: generation, ..previous };
     // Without a report, the last known counters stand.
     if let Some(entry) = report(facts).and_then(|report| entry(report, &forwarding.name_any())) {
         count(&mut status, entry);
     }
+    let mut verdicts = source.verdicts(resolved);
+    verdicts.extend(parked(&forwarding.name_any(), status.parked));
+    status.conditions = conditions(&status.conditions, verdicts, generation, now);
     status
+}
+
+/// A forwarding with parked events that delivers the rest is ready, and says so. Off or not: somebody has to look.
+fn parked(name: &str, count: Option<i64>) -> Option<Verdict> {
+    let count = count.filter(|count| *count > 0)?;
+    Some(Verdict::new(Type::EventsParked, Status::True, Reason::RefusedForGood, words::parked(name, count)))
 }
 
 /// How it stands with the source, or what is in the way of knowing.
@@ -78,7 +83,7 @@ fn source(forwarding: &AuditForwarding, placement: &Placement, facts: Option<&Fa
     let Placement::Placed { generation, endpoint } = placement else { return pending() };
     let Some(report) = report(facts) else { return pending() };
     match entry(report, &forwarding.name_any()) {
-        Some(entry) if entry.generation >= *generation => delivery(entry, report, endpoint, since),
+        Some(entry) if entry.generation >= *generation => delivery(forwarding, entry, report, endpoint, since),
         _ => pending(),
     }
 }
@@ -95,42 +100,32 @@ fn trail_not_ready(forwarding: &AuditForwarding, facts: Option<&Facts>) -> Optio
 }
 
 /// What the collectors say of this configuration.
-fn delivery(entry: &report::Forwarding, report: &Report, endpoint: &str, since: &str) -> Source {
-    let error = entry.last_error.as_deref().unwrap_or("no more is known");
+fn delivery(
+    forwarding: &AuditForwarding,
+    entry: &report::Forwarding,
+    report: &Report,
+    endpoint: &str,
+    since: &str,
+) -> Source {
     let (reason, accepting, message) = match entry.state {
-        State::Accepting => (Reason::SourceAccepts, Status::True, accepts(endpoint, since)),
+        State::Accepting => (Reason::SourceAccepts, Status::True, words::accepts(endpoint, since, entry)),
         State::Disabled => return disabled(entry, report),
         State::Pending => {
             (Reason::SourcePending, Status::Unknown, "the source was not tried yet in this configuration".to_owned())
         }
-        State::Retrying => (
-            Reason::SourceUnavailable,
-            Status::False,
-            format!("the source is not available, and is tried again: {error}"),
-        ),
-        State::KeyRefused => (
-            Reason::SourceRefusesKey,
-            Status::False,
-            format!(
-                "the source refuses the write key: put the right one into the Secret that source.httpApi.writeKeySecretRef names. It said: {error}"
-            ),
-        ),
-        State::EndpointRefused => (
-            Reason::SourceRefusesRequest,
-            Status::False,
-            format!("the endpoint does not answer as an HTTP API source: check source.httpApi. It said: {error}"),
-        ),
-        State::EventRefused => (
-            Reason::SourceRefusesEvent,
-            Status::False,
-            format!(
-                "the source refuses an event, and forwarding waits there so that none is skipped. It said: {error}"
-            ),
-        ),
+        State::Retrying => (Reason::SourceUnavailable, Status::False, words::unavailable(entry)),
+        State::KeyRefused => (Reason::SourceRefusesKey, Status::False, words::refuses_key(forwarding, entry)),
+        State::EndpointRefused => (Reason::SourceRefusesRequest, Status::False, words::refuses_request(entry)),
+        State::EventRefused => (Reason::SourceRefusesEvents, Status::False, words::refuses_events(forwarding, entry)),
+        State::Loop => (Reason::ForwardingLoop, Status::False, words::looped(entry)),
+        // The source was not asked.
+        State::FilterInvalid => (Reason::FilterInvalid, Status::Unknown, words::filter_invalid(entry)),
     };
     Source { reason, message, accepting }
 }
 
+/// Facts of a new configuration come from a replica that has applied it, and from then on no other one takes the lease or
+/// moves the cursor. But only a replica that has read of the toggle has stopped.
 fn disabled(entry: &report::Forwarding, report: &Report) -> Source {
     let stopped = report.replicas.iter().all(|replica| replica.generation >= entry.generation);
     let (reason, message) = if stopped {
@@ -139,17 +134,6 @@ fn disabled(entry: &report::Forwarding, report: &Report) -> Source {
         (Reason::ConfigurationPending, "forwarding was switched Off; not every collector has stopped yet")
     };
     Source { reason, message: message.to_owned(), accepting: Status::Unknown }
-}
-
-fn accepts(endpoint: &str, since: &str) -> String {
-    let segment = [Region::Us, Region::Eu].iter().any(|region| region.endpoint() == endpoint);
-    // Segment, "HTTP Tracking API", errors: 200 for all but malformed requests.
-    let caveat = if segment {
-        " Segment answers 200 to a wrong key too, so it cannot confirm the key: see the source's debugger."
-    } else {
-        ""
-    };
-    format!("The source accepts since {since}.{caveat}")
 }
 
 /// Since when `SourceAccepting` is true: the time of its transition, or now.
@@ -169,10 +153,15 @@ fn entry<'a>(report: &'a Report, name: &str) -> Option<&'a report::Forwarding> {
 fn count(status: &mut AuditForwardingStatus, entry: &report::Forwarding) {
     status.delivered_sequence = entry.delivered_sequence;
     status.delivered = Some(entry.delivered);
+    status.filtered = Some(entry.filtered);
+    status.parked = Some(entry.parked);
     status.lag_events = Some(entry.lag_events);
     status.lag_seconds = Some(entry.lag_seconds);
     status.last_success_time.clone_from(&entry.last_success);
     status.last_error.clone_from(&entry.last_error);
+    status.last_error_code = entry.last_error_code;
+    status.retrying_since.clone_from(&entry.retrying_since);
+    status.configuration_hash.clone_from(&entry.configuration_hash);
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Who may do what: service accounts, Roles and their bindings.
 //!
 //! Access to events is decided by the cluster's own RBAC on a virtual subresource,
-//! `audittrails/events`, which collectors ask for by SubjectAccessReview: `get` reads, `create` writes.
+//! `audittrails/events`, which collectors ask for by SubjectAccessReview: `get` reads, `create` writes, `update` replays
+//! what a forwarding has parked.
 
 use super::Parent;
 use crate::names::Component;
@@ -55,11 +56,13 @@ pub fn owner_account(parent: &Parent) -> ServiceAccount {
     }
 }
 
-/// Owners read the events of this trail, and may take a token of the owner account.
+/// Owners read the events of this trail, may have parked ones sent again, and may take a token of the owner account.
 pub fn owner_role(parent: &Parent) -> Role {
     let name = parent.names.owner();
-    let rules =
-        vec![rule(GROUP, EVENTS, &["get"], &parent.names.trail), rule("", "serviceaccounts/token", &["create"], &name)];
+    let rules = vec![
+        rule(GROUP, EVENTS, &["get", "update"], &parent.names.trail),
+        rule("", "serviceaccounts/token", &["create"], &name),
+    ];
     Role { metadata: parent.owned(name, Component::Access), rules: Some(rules) }
 }
 

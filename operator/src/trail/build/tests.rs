@@ -33,6 +33,14 @@ fn external_children() -> Children {
     children(&validate(&inputs).expect("valid"), &material(false), &settings(), now())
 }
 
+#[test]
+fn the_networks_that_the_operator_allows_stand_in_the_document() {
+    let networks = vec!["127.0.0.0/8".parse().expect("a network"), "::1/128".parse().expect("a network")];
+    let settings = Settings { allowed_source_networks: networks, ..settings() };
+    let document = document::build(&valid(&managed()), &material(true), &settings, now());
+    assert_eq!(document.allowed_source_networks, ["127.0.0.0/8", "::1/128"]);
+}
+
 /// With all that a trail can say of its pods and its people.
 fn full() -> Value {
     let mut spec = managed();

@@ -1,18 +1,11 @@
-//! What the API server itself refuses: schema and CEL rules, each at its bound and one past it,
-//! with the field named.
+//! Rules of `AuditTrail`.
 
+use super::{NAMESPACE, admitted, client, merge, refused};
+use audittrail_crds::AuditTrail;
 use audittrail_crds::document::{CatalogueMode, KubernetesObjects};
-use audittrail_crds::{AuditForwarding, AuditTrail};
 use audittrail_tests::control_plane::ControlPlane;
 use kube::api::{Api, Patch, PatchParams, PostParams};
-use kube::core::NamespaceResourceScope;
-use kube::{Client, Resource};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::fmt::Debug;
-
-const NAMESPACE: &str = "default";
 
 /// A trail that is admitted, with `change` merged over it.
 fn trail(change: &Value) -> Value {
@@ -24,69 +17,6 @@ fn trail(change: &Value) -> Value {
     });
     merge(&mut trail, change);
     trail
-}
-
-/// A forwarding that is admitted, with `change` merged over it.
-fn forwarding(change: &Value) -> Value {
-    let mut forwarding = json!({
-        "apiVersion": "audittrail.dev/v1alpha1",
-        "kind": "AuditForwarding",
-        "metadata": {"name": "to-segment"},
-        "spec": {
-            "trailRef": {"name": "acme"},
-            "source": {"httpApi": {"region": "US", "writeKeySecretRef": {"name": "source"}}},
-        },
-    });
-    merge(&mut forwarding, change);
-    forwarding
-}
-
-/// RFC 7386: null removes.
-fn merge(target: &mut Value, change: &Value) {
-    let Value::Object(change) = change else {
-        *target = change.clone();
-        return;
-    };
-    for (field, value) in change {
-        match value {
-            Value::Null => drop(target.as_object_mut().expect("an object").remove(field)),
-            value => merge(target.as_object_mut().expect("an object").entry(field).or_insert(json!({})), value),
-        }
-    }
-}
-
-trait Kind:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize
-{
-}
-impl Kind for AuditTrail {}
-impl Kind for AuditForwarding {}
-
-/// What the API server says to `object`, without keeping it.
-async fn ask<K: Kind>(client: &Client, object: Value) -> Result<K, String> {
-    let api = Api::<kube::core::DynamicObject>::namespaced_with(
-        client.clone(),
-        NAMESPACE,
-        &kube::core::ApiResource::erase::<K>(&()),
-    );
-    let object = serde_json::from_value(object).expect("an object");
-    let answer = api.create(&PostParams { dry_run: true, ..PostParams::default() }, &object).await;
-    answer.map(|object| object.try_parse().expect("its kind")).map_err(|error| error.to_string())
-}
-
-async fn admitted<K: Kind>(client: &Client, object: Value) -> K {
-    ask(client, object.clone()).await.unwrap_or_else(|error| panic!("{object}: {error}"))
-}
-
-async fn refused<K: Kind>(client: &Client, object: Value, words: &str) {
-    match ask::<K>(client, object.clone()).await {
-        Ok(_) => panic!("admitted: {object}"),
-        Err(error) => assert!(error.contains(words), "{words:?} is not in {error}"),
-    }
-}
-
-async fn client() -> Option<Client> {
-    Some(ControlPlane::shared()?.admin().await)
 }
 
 #[tokio::test]
@@ -317,102 +247,6 @@ async fn admit_no_change_of_what_is_immutable_in_a_trail() {
     }
     let patch = Patch::Merge(json!({"spec": {"collector": {"replicas": 3}, "deletionPolicy": "Delete"}}));
     api.patch("immutable", &PatchParams::default(), &patch).await.expect("the rest may change");
-}
-
-#[tokio::test]
-async fn admit_a_forwarding_that_is_on_by_default() {
-    let Some(client) = client().await else { return };
-    let forwarding: AuditForwarding = admitted(&client, forwarding(&json!({}))).await;
-    assert!(forwarding.spec.enabled && !forwarding.spec.source.http_api.insecure);
-}
-
-#[tokio::test]
-async fn admit_names_of_forwardings_up_to_63_characters() {
-    let Some(client) = client().await else { return };
-    let named = |name: String| forwarding(&json!({"metadata": {"name": name}}));
-    admitted::<AuditForwarding>(&client, named("a".repeat(63))).await;
-    refused::<AuditForwarding>(&client, named("a".repeat(64)), "metadata.name must be at most 63 characters").await;
-}
-
-#[tokio::test]
-async fn admit_exactly_one_of_endpoint_and_region() {
-    let Some(client) = client().await else { return };
-    let source = |change: Value| forwarding(&json!({"spec": {"source": {"httpApi": change}}}));
-    let words = "set exactly one of source.httpApi.endpoint and source.httpApi.region";
-    admitted::<AuditForwarding>(&client, source(json!({"region": null, "endpoint": "https://source.example/base"})))
-        .await;
-    refused::<AuditForwarding>(&client, source(json!({"endpoint": "https://source.example"})), words).await;
-    refused::<AuditForwarding>(&client, source(json!({"region": null})), words).await;
-    refused::<AuditForwarding>(&client, source(json!({"region": "APAC"})), "spec.source.httpApi.region").await;
-}
-
-#[tokio::test]
-async fn admit_plain_http_only_when_it_is_called_insecure() {
-    let Some(client) = client().await else { return };
-    let source = |endpoint: &str, insecure: bool| {
-        let source = json!({"region": null, "endpoint": endpoint, "insecure": insecure});
-        forwarding(&json!({"spec": {"source": {"httpApi": source}}}))
-    };
-    admitted::<AuditForwarding>(&client, source("http://source.example", true)).await;
-    refused::<AuditForwarding>(&client, source("http://source.example", false), "must start with https:// unless")
-        .await;
-    for endpoint in ["ftp://source.example", "https://", "https://user@source.example", "https://source.example/?a=b"] {
-        refused::<AuditForwarding>(&client, source(endpoint, true), "spec.source.httpApi.endpoint").await;
-    }
-}
-
-#[tokio::test]
-async fn admit_exactly_one_place_to_start_from() {
-    let Some(client) = client().await else { return };
-    let from = |start: Value| forwarding(&json!({"spec": {"startFrom": start}}));
-    for start in [
-        json!({"position": "Now"}),
-        json!({"position": "Beginning"}),
-        json!({"time": "2026-11-23T10:00:00Z"}),
-        json!({"sequence": 0}),
-    ] {
-        admitted::<AuditForwarding>(&client, from(start)).await;
-    }
-    let words = "set exactly one of startFrom.position, startFrom.time and startFrom.sequence";
-    refused::<AuditForwarding>(&client, from(json!({})), words).await;
-    refused::<AuditForwarding>(&client, from(json!({"position": "Now", "sequence": 1})), words).await;
-    refused::<AuditForwarding>(&client, from(json!({"sequence": -1})), "spec.startFrom.sequence").await;
-    refused::<AuditForwarding>(&client, from(json!({"time": "yesterday"})), "spec.startFrom.time").await;
-    refused::<AuditForwarding>(&client, from(json!({"position": "End"})), "spec.startFrom.position").await;
-}
-
-#[tokio::test]
-async fn admit_no_other_trail_for_a_forwarding() {
-    let Some(client) = client().await else { return };
-    let api = Api::<AuditForwarding>::namespaced(client, NAMESPACE);
-    let made = serde_json::from_value(forwarding(&json!({"metadata": {"name": "immutable"}}))).expect("a forwarding");
-    api.create(&PostParams::default(), &made).await.expect("admitted");
-    let patch = Patch::Merge(json!({"spec": {"trailRef": {"name": "other"}}}));
-    let error = api.patch("immutable", &PatchParams::default(), &patch).await.expect_err("refused").to_string();
-    assert!(error.contains("trailRef is immutable"), "{error}");
-    let patch = Patch::Merge(json!({"spec": {"enabled": false}}));
-    api.patch("immutable", &PatchParams::default(), &patch).await.expect("the toggle is not");
-}
-
-#[tokio::test]
-async fn admit_documents_every_field() {
-    let Some(control_plane) = ControlPlane::shared() else { return };
-    // With --recursive kubectl leaves descriptions out, so the parts are asked one by one.
-    for part in [
-        "audittrail.spec",
-        "audittrail.spec.catalogue",
-        "audittrail.spec.catalogue.eventTypes",
-        "audittrail.spec.collector",
-        "audittrail.spec.collector.tracing",
-        "audittrail.spec.ingest",
-        "audittrail.spec.ingest.kubernetes",
-        "audittrail.status",
-        "auditforwarding.spec",
-        "auditforwarding.status",
-    ] {
-        let text = control_plane.kubectl(&["explain", part], "");
-        assert!(!text.contains("<no description>") && !text.contains("<empty>"), "{text}");
-    }
 }
 
 #[tokio::test]
