@@ -65,6 +65,10 @@ bench-csv: ## How fast events are exported, beside COPY; writes docs/benchmarks.
 bench-query: ## How fast questions are answered, beside hand-written queries; writes docs/benchmarks.md. About 20 minutes, 25 GiB of disk.
 	@cargo build --locked --release -p audittrail-collector -p audittrail-tests --bins && target/release/bench-query --output docs/benchmarks.md
 
+.PHONY: bench-forward
+bench-forward: ## How fast events are forwarded, beside a loop without promises; writes docs/benchmarks.md. About 5 minutes.
+	@cargo build --locked --release -p audittrail-collector -p audittrail-tests --bins && target/release/bench-forward --output docs/benchmarks.md
+
 .PHONY: generate
 generate: ## Writes the custom resource definitions from the types.
 	cargo run --locked --quiet -p audittrail-crds --bin generate

@@ -46,18 +46,34 @@ impl Outcome {
     }
 }
 
-/// Sends `events` events and waits until all are acknowledged.
+/// Sends `events` events as fast as they are acknowledged, and waits until all are.
 ///
 /// # Panics
 /// When a request is not answered 200.
 pub async fn run(collector: &Collector, load: Load, events: usize) -> Outcome {
-    let left = Arc::new(AtomicUsize::new(events / load.events_a_request));
+    send(collector, load, events, Duration::ZERO).await
+}
+
+/// Sends `events` events at an even pace, and waits until all are acknowledged. What is late follows at once, so that the
+/// pace is kept on average.
+///
+/// # Panics
+/// When a request is not answered 200.
+pub async fn run_at(collector: &Collector, load: Load, events: usize, events_per_second: f64) -> Outcome {
+    #[expect(clippy::cast_precision_loss, reason = "a small number")]
+    let pause = Duration::from_secs_f64(load.events_a_request as f64 / events_per_second);
+    send(collector, load, events, pause).await
+}
+
+async fn send(collector: &Collector, load: Load, events: usize, pause: Duration) -> Outcome {
     let day = collector.stored().await / EVENTS_OF_A_DAY;
+    let turns = Arc::new(Turns::new(events / load.events_a_request, pause));
     let mut connections = JoinSet::new();
     let (collector_before, postgres_before) = collector.processor_time();
     let begun = Instant::now();
     for _ in 0..load.connections {
-        connections.spawn(connection(collector.address(), Events::new(load.events_a_request, day), Arc::clone(&left)));
+        let events = Events::new(load.events_a_request, day);
+        connections.spawn(connection(collector.address(), events, Arc::clone(&turns)));
     }
     let requests = connections.join_all().await.concat();
     let outcome = Outcome::of(requests.len() * load.events_a_request, begun.elapsed(), requests);
@@ -66,6 +82,39 @@ pub async fn run(collector: &Collector, load: Load, events: usize) -> Outcome {
         collector_cpu: collector_after.saturating_sub(collector_before),
         postgres_cpu: postgres_after.saturating_sub(postgres_before),
         ..outcome
+    }
+}
+
+/// Which request is sent next, whichever connection is free.
+#[derive(Debug)]
+struct Turns {
+    next: AtomicUsize,
+    end: AtomicUsize,
+    begun: Instant,
+    /// From one request to the next.
+    pause: Duration,
+}
+
+impl Turns {
+    fn new(requests: usize, pause: Duration) -> Self {
+        Self { next: AtomicUsize::new(0), end: AtomicUsize::new(requests), begun: Instant::now(), pause }
+    }
+
+    /// Waits until a request is due; false when none is left.
+    async fn next(&self) -> bool {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        if number >= self.end.load(Ordering::Relaxed) {
+            return false;
+        }
+        if !self.pause.is_zero() {
+            let after = self.pause * u32::try_from(number).expect("a paced load is short");
+            tokio::time::sleep_until((self.begun + after).into()).await;
+        }
+        true
+    }
+
+    fn stop(&self) {
+        self.end.store(0, Ordering::Relaxed);
     }
 }
 
@@ -81,18 +130,18 @@ const ANSWER_MAX_BYTES: usize = 256 * 1024;
 /// Requests that go on until they are stopped.
 #[derive(Debug)]
 pub struct Going {
-    left: Arc<AtomicUsize>,
+    turns: Arc<Turns>,
     writes: JoinSet<Vec<Duration>>,
     reads: JoinSet<Vec<Duration>>,
 }
 
 /// Begins to write one event a request, and to read pages, on so many connections each.
 pub fn go_on(collector: &Collector, connections: usize) -> Going {
-    let left = Arc::new(AtomicUsize::new(usize::MAX));
-    let mut going = Going { left: Arc::clone(&left), writes: JoinSet::new(), reads: JoinSet::new() };
+    let turns = Arc::new(Turns::new(usize::MAX, Duration::ZERO));
+    let mut going = Going { turns: Arc::clone(&turns), writes: JoinSet::new(), reads: JoinSet::new() };
     for _ in 0..connections {
-        going.writes.spawn(connection(collector.address(), Events::new(1, 0), Arc::clone(&left)));
-        going.reads.spawn(reading(collector.address(), Arc::clone(&left)));
+        going.writes.spawn(connection(collector.address(), Events::new(1, 0), Arc::clone(&turns)));
+        going.reads.spawn(reading(collector.address(), Arc::clone(&turns)));
     }
     going
 }
@@ -100,32 +149,32 @@ pub fn go_on(collector: &Collector, connections: usize) -> Going {
 impl Going {
     /// Stops, and gives the 99th percentile of the writes and of the reads.
     pub async fn stop(self) -> (Duration, Duration) {
-        self.left.store(0, Ordering::Relaxed);
+        self.turns.stop();
         let p99 = |requests: Vec<Duration>| Outcome::of(requests.len(), Duration::from_secs(1), requests).p99;
         (p99(self.writes.join_all().await.concat()), p99(self.reads.join_all().await.concat()))
     }
 }
 
-async fn connection(address: String, mut events: Events, left: Arc<AtomicUsize>) -> Vec<Duration> {
+async fn connection(address: String, mut events: Events, turns: Arc<Turns>) -> Vec<Duration> {
     let head = format!(
         "POST /v1/events HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {WRITE_KEY}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         events.body().len()
     );
-    asking(&address, &left, || [head.as_bytes(), events.next_body()].concat()).await
+    asking(&address, &turns, || [head.as_bytes(), events.next_body()].concat()).await
 }
 
-async fn reading(address: String, left: Arc<AtomicUsize>) -> Vec<Duration> {
+async fn reading(address: String, turns: Arc<Turns>) -> Vec<Duration> {
     let request = format!("GET {PAGE} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {OWNER}\r\n\r\n");
-    asking(&address, &left, || request.clone().into_bytes()).await
+    asking(&address, &turns, || request.clone().into_bytes()).await
 }
 
-/// Sends request after request on one connection, as long as some are left. Returns how long each took.
-async fn asking(address: &str, left: &AtomicUsize, mut next: impl FnMut() -> Vec<u8>) -> Vec<Duration> {
+/// Sends request after request on one connection, as long as it gets a turn. Returns how long each took.
+async fn asking(address: &str, turns: &Turns, mut next: impl FnMut() -> Vec<u8>) -> Vec<Duration> {
     let mut stream = TcpStream::connect(address).await.expect("the collector listens");
     stream.set_nodelay(true).expect("an option of a socket");
     let mut requests = Vec::new();
     let mut answer = vec![0; ANSWER_MAX_BYTES];
-    while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+    while turns.next().await {
         let begun = Instant::now();
         let request = next();
         stream.write_all(&request).await.expect("the collector reads");

@@ -1,19 +1,19 @@
 //! The collector under test: its release build, as a process of its own.
 
+use super::processor;
 use crate::postgres::Postgres;
 use crate::served::{OWNER, document};
-use audittrail_crds::document::Document;
+use audittrail_crds::document::{Document, Forwarding};
 use sqlx::{Connection, Executor, PgConnection};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
 const INDEX_DEADLINE: Duration = Duration::from_mins(5);
-/// Linux counts processor time in hundredths of a second towards programs.
-const TICKS_PER_SECOND: u64 = 100;
 const POLL: Duration = Duration::from_millis(5);
 
 /// A running collector; ended when dropped.
@@ -22,6 +22,8 @@ pub struct Collector {
     process: Child,
     program: PathBuf,
     document: PathBuf,
+    /// Of the document that was given last.
+    generation: AtomicI64,
     address: SocketAddr,
     database: String,
     /// Postgres' first process.
@@ -56,6 +58,7 @@ impl Collector {
             process,
             program: program.to_owned(),
             document: file,
+            generation: AtomicI64::new(1),
             address,
             database: database.to_owned(),
             postgres: postgres.server().pid(),
@@ -113,7 +116,20 @@ impl Collector {
 
     /// Gives the collector its document anew, with this retention.
     pub fn retain(&self, seconds: i64) {
-        let document = Document { generation: 2, retention_seconds: Some(seconds), ..document(&self.database) };
+        self.apply(Document { retention_seconds: Some(seconds), ..document(&self.database) });
+    }
+
+    /// Gives the collector its document anew, with these forwardings to sources on this machine.
+    pub fn forward(&self, forwardings: Vec<Forwarding>) {
+        let allowed_source_networks = vec!["127.0.0.0/8".to_owned()];
+        self.apply(Document { allowed_source_networks, forwardings, ..document(&self.database) });
+    }
+
+    fn apply(&self, mut document: Document) {
+        document.generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        for entry in &mut document.forwardings {
+            entry.generation = document.generation;
+        }
         let beside = self.document.with_extension("next");
         std::fs::write(&beside, serde_json::to_vec(&document).expect("plain data")).expect("written");
         std::fs::rename(&beside, &self.document).expect("in place");
@@ -133,7 +149,7 @@ impl Collector {
 
     /// Processor time that the collector and Postgres have taken so far.
     pub fn processor_time(&self) -> (Duration, Duration) {
-        (processor_time(self.process.id()), processor_time(self.postgres) + children(self.postgres))
+        (processor::process(self.process.id()), processor::process_and_children(self.postgres))
     }
 
     /// Resident memory of the process, in MiB.
@@ -168,19 +184,4 @@ impl Drop for Collector {
     fn drop(&mut self) {
         let _gone = (self.process.kill(), self.process.wait(), std::fs::remove_file(&self.document));
     }
-}
-
-/// Of a process and of its children that have ended (proc(5), /proc/pid/stat).
-fn processor_time(pid: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name, which may hold anything, ends with the last parenthesis; utime is the twelfth field after it.
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(4);
-    let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
-    Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
-}
-
-/// Of the children of a process that are there now.
-fn children(pid: u32) -> Duration {
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    children.split_whitespace().filter_map(|child| child.parse().ok()).map(processor_time).sum()
 }

@@ -2,8 +2,8 @@
 
 use crate::cases::Question;
 use crate::queries::{Measured, Order, PAGE_EVENTS};
-use crate::times::Times;
 use audittrail_tests::bench::collector::Collector;
+use audittrail_tests::bench::times::Times;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use std::time::{Duration, Instant};

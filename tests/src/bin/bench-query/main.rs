@@ -11,7 +11,6 @@ mod http;
 mod pages;
 mod queries;
 mod report;
-mod times;
 mod trail;
 mod visible;
 mod writers;

@@ -2,8 +2,8 @@
 
 use crate::http::Connection;
 use crate::queries::{Order, Page};
-use crate::times::{Times, ratio};
 use audittrail_tests::bench::table::Row;
+use audittrail_tests::bench::times::{Times, ratio};
 
 /// Pages walked before those that are measured.
 const PAGES_BEFORE: usize = 999;

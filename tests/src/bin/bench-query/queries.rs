@@ -2,7 +2,7 @@
 
 use crate::cases::{Case, Question};
 use crate::http::Connection;
-use crate::times::Times;
+use audittrail_tests::bench::times::Times;
 use serde::Deserialize;
 use std::fmt;
 

@@ -1,8 +1,8 @@
 //! The table of cases.
 
 use crate::queries::Measured;
-use crate::times::{Times, milliseconds, ratio};
 use audittrail_tests::bench::table::Row;
+use audittrail_tests::bench::times::{Times, milliseconds, ratio};
 use std::fmt::Write as _;
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! How soon an acknowledged event is seen: in the list, and by those who follow the live tail.
 
 use crate::http::Connection;
-use crate::times::Times;
 use audittrail_tests::bench::table::Row;
+use audittrail_tests::bench::times::Times;
 use audittrail_tests::served::OWNER;
 use serde_json::{Value, json};
 use std::collections::HashMap;
