@@ -10,6 +10,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -19,6 +20,9 @@ pub const READY_WITHIN: Duration = Duration::from_mins(3);
 
 /// Pause between two looks at something that is waited for.
 const POLL: Duration = Duration::from_millis(100);
+
+/// Where a collector's pod listens.
+const COLLECTOR_PORT: u16 = 8443;
 
 /// Field manager of what tests apply.
 const FIELD_MANAGER: &str = "audittrail-tests";
@@ -189,22 +193,39 @@ pub async fn wait_ready<K: Conditions>(
 /// # Panics
 /// When the trail has no CA yet.
 pub async fn collector(client: &Client, namespace: &str, trail: &str) -> Collector {
+    let (builder, host) = trusting(client, namespace, trail).await;
+    Collector {
+        http: builder.build().expect("the client can be built"),
+        base: format!("https://{host}"),
+        audience: host,
+    }
+}
+
+/// A client of one replica of a trail's collector: that at this address of a pod.
+///
+/// # Panics
+/// When the trail has no CA yet.
+pub async fn collector_at(client: &Client, namespace: &str, trail: &str, pod: IpAddr) -> Collector {
+    let (builder, host) = trusting(client, namespace, trail).await;
+    let http = builder.resolve(&host, SocketAddr::new(pod, COLLECTOR_PORT)).build().expect("the client can be built");
+    Collector { http, base: format!("https://{host}:{COLLECTOR_PORT}"), audience: host }
+}
+
+/// What trusts the trail's CA only, and the name of its Service.
+async fn trusting(client: &Client, namespace: &str, trail: &str) -> (reqwest::ClientBuilder, String) {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let map = maps.get(&format!("{trail}-ca")).await.expect("the CA's ConfigMap is there");
     let ca = map.data.and_then(|mut data| data.remove("ca.crt")).expect("it holds ca.crt");
     let ca = reqwest::Certificate::from_pem(ca.as_bytes()).expect("it is a certificate");
-    let http = reqwest::Client::builder()
-        .tls_certs_only([ca])
-        .timeout(Duration::from_secs(20))
-        .build()
-        .expect("the client can be built");
-    Collector { http, audience: format!("{trail}-collector.{namespace}.svc") }
+    let builder = reqwest::Client::builder().tls_certs_only([ca]).timeout(Duration::from_secs(20));
+    (builder, format!("{trail}-collector.{namespace}.svc"))
 }
 
 /// A trail's collector.
 #[derive(Clone, Debug)]
 pub struct Collector {
     http: reqwest::Client,
+    base: String,
     /// Name of its Service, which is the audience of its tokens.
     pub audience: String,
 }
@@ -215,7 +236,7 @@ impl Collector {
     /// # Errors
     /// When there is no answer.
     pub async fn get(&self, token: &str, path: &str) -> reqwest::Result<reqwest::Response> {
-        self.http.get(format!("https://{}{path}", self.audience)).bearer_auth(token).send().await
+        self.http.get(format!("{}{path}", self.base)).bearer_auth(token).send().await
     }
 
     /// `POST` of JSON with a bearer token.
@@ -223,7 +244,7 @@ impl Collector {
     /// # Errors
     /// When there is no answer.
     pub async fn post(&self, token: &str, path: &str, body: &Value) -> reqwest::Result<reqwest::Response> {
-        self.http.post(format!("https://{}{path}", self.audience)).bearer_auth(token).json(body).send().await
+        self.http.post(format!("{}{path}", self.base)).bearer_auth(token).json(body).send().await
     }
 
     /// Every event of the trail, oldest first, page by page. That is recorded in the trail, and not among these events
