@@ -1,6 +1,7 @@
 //! schemathesis asks a collector on a real Postgres what its own description says can be asked, and what it says cannot. No
 //! answer may be a server error, or one that is not described.
 
+use audittrail_crds::document::{Document, Forwarding, Sensitive};
 use audittrail_tests::postgres::Postgres;
 use audittrail_tests::served::{OWNER, Served, WRITE_KEY, document};
 use serde_json::{Value, json};
@@ -20,6 +21,9 @@ const LINE_MAX_CHARS: usize = 400;
 /// Answers without an end, so that schemathesis would wait for it with each request. `tests/store/openapi.rs` reads its begin.
 const ENDLESS: &str = "/v1/events/stream";
 
+/// What owners post to.
+const REPLAY: &str = "/v1/forwardings/{name}/replay";
+
 /// The program, as `tests/openapi/requirements.txt` pins it.
 static PACKAGES: LazyLock<PathBuf> = LazyLock::new(|| {
     let mut tools = std::process::Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/tools.sh"));
@@ -37,7 +41,10 @@ struct Tried {
 
 impl Tried {
     async fn start(name: &str) -> Self {
-        let served = Served::start(&document(&Postgres::shared().create_database().await)).await;
+        let uri = Postgres::shared().create_database().await;
+        let entry = Forwarding::new("to-segment", "http://127.0.0.1:9", Sensitive::new("key"));
+        let forwardings = vec![Forwarding { enabled: false, ..entry }];
+        let served = Served::start(&Document { forwardings, ..document(&uri) }).await;
         let full = json!({
             "id": "evt_1", "timestamp": "2026-03-02T09:14:05Z", "type": "Warehouse Disabled",
             "actor": {"type": "user", "id": "usr_1", "name": "Jane", "email": "jane@acme.example"},
@@ -78,13 +85,13 @@ impl Tried {
         timeout(RUN_MAX, command.output()).await.expect("schemathesis ends in time").expect("python3 can be run")
     }
 
-    /// Requires that all operations with this method are as described, but for the one that has no end.
-    async fn require(&self, method: &str, credential: &str) {
+    /// Requires that all operations with this method are as described, but for those of this path.
+    async fn require(&self, method: &str, but: &str, credential: &str) {
         let description = self.description().await;
         let paths = description["paths"].as_object().expect("an object");
         let count =
-            paths.iter().filter(|(path, item)| *path != ENDLESS && item.get(method.to_lowercase()).is_some()).count();
-        let output = self.run(&description, &["--include-method", method, "--exclude-path", ENDLESS], credential).await;
+            paths.iter().filter(|(path, item)| *path != but && item.get(method.to_lowercase()).is_some()).count();
+        let output = self.run(&description, &["--include-method", method, "--exclude-path", but], credential).await;
         let text = text(&output);
         assert!(output.status.success(), "{text}");
         assert!(text.contains(&format!("Tested: {count}\n")), "not all {count} operations were tried:\n{text}");
@@ -106,12 +113,20 @@ fn text(output: &Output) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_gets_no_answer_that_is_not_described() {
-    Tried::start("read").await.require("GET", OWNER).await;
+    Tried::start("read").await.require("GET", ENDLESS, OWNER).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_gets_no_answer_that_is_not_described() {
-    Tried::start("write").await.require("POST", WRITE_KEY).await;
+    Tried::start("write").await.require("POST", REPLAY, WRITE_KEY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_who_replays_gets_no_answer_that_is_not_described() {
+    let tried = Tried::start("replay").await;
+    let output = tried.run(&tried.description().await, &["--include-path", REPLAY], OWNER).await;
+    let text = text(&output);
+    assert!(output.status.success() && text.contains("Tested: 1\n"), "{text}");
 }
 
 /// The other tests can fail.

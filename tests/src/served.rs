@@ -56,6 +56,7 @@ pub fn document(uri: &str) -> Document {
         retention_seconds: None,
         known_log: None,
         tls: None,
+        allowed_source_networks: vec!["127.0.0.0/8".to_owned()],
         forwardings: Vec::new(),
     }
 }

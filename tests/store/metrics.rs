@@ -3,12 +3,15 @@
 #[expect(dead_code, reason = "these tests need less of it than others")]
 mod program;
 use audittrail_collector::metrics::ALL;
+use audittrail_crds::document::{Document, Forwarding, Sensitive};
 use audittrail_tests::postgres::Postgres;
 use audittrail_tests::served::{OWNER, WRITE_KEY, document};
 use program::Program;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use sqlx::postgres::PgPoolOptions;
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 async fn page(program: &Program) -> String {
     let answer = program.get("/metrics", OWNER).send().await.expect("answered");
@@ -122,4 +125,41 @@ async fn metrics_are_not_for_everybody_and_survive_the_database() {
 
     postgres.kill9();
     assert_lines(&page(&program).await, &["audittrail_database_up 0"]);
+}
+
+/// The registry is the process's: what other collectors of these tests do is not in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn forwardings_are_measured_all_together_and_by_the_worst() {
+    let uri = Postgres::shared().create_database().await;
+    let entry = |name: &str| Forwarding::new(name, "http://127.0.0.1:9", Sensitive::new("key"));
+    let off = Forwarding { enabled: false, ..entry("off") };
+    let forwardings = vec![entry("failing"), off];
+    let program = Program::serve(&Document { forwardings, ..document(&uri) }, &[]).await;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !page(&program).await.contains("audittrail_forwardings{state=\"retrying\"} 1\n") {
+        assert!(Instant::now() < deadline, "waited in vain until it fails");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let pool = PgPoolOptions::new().max_connections(1).connect(&uri).await.expect("the server answers");
+    let statements = "
+        UPDATE forwarding SET filtered = 2, delivered = 3, retrying_since = clock_timestamp() - interval '100 s';
+        INSERT INTO parked (forwarding, sequence, epoch, received_at, id, \"timestamp\", type, submitted_by_kind,
+                            submitted_by_name, parked_at, reason)
+        SELECT name, sequence, 0, now(), sequence::text, now(), 'Tried', 'writeKey', 'key', now(), 'refused'
+        FROM forwarding, generate_series(1, 3) AS sequence WHERE name = 'failing' OR sequence = 1";
+    sqlx::raw_sql(statements).execute(&pool).await.expect("valid");
+    let page = page(&program).await;
+    assert_lines(
+        &page,
+        &[
+            r#"audittrail_forwardings{state="disabled"} 1"#,
+            "audittrail_forwarded_events 6",
+            "audittrail_forwarding_filtered_events 4",
+            "audittrail_forwarding_parked_events 4",
+            "audittrail_forwarding_parked_events_max 3",
+        ],
+    );
+    let retrying = page.lines().find_map(|line| line.strip_prefix("audittrail_forwarding_retrying_seconds_max "));
+    let seconds: u32 = retrying.and_then(|value| value.parse().ok()).expect("a whole number");
+    assert!((100..130).contains(&seconds), "{seconds}");
 }

@@ -3,6 +3,7 @@
 
 use audittrail_collector::openapi;
 use audittrail_collector::server::BODY_MAX_BYTES;
+use audittrail_crds::document::{Document, Forwarding, Sensitive};
 use audittrail_tests::postgres::Postgres;
 use audittrail_tests::served::{OWNER, Served, WRITE_KEY, body, document};
 use jsonschema::{Draft, Validator};
@@ -16,13 +17,29 @@ use tokio::net::TcpStream;
 /// Made from the code, as the collector serves it.
 static DOCUMENT: LazyLock<Value> = LazyLock::new(openapi::document);
 
+/// What owners post to.
+const REPLAY: &str = "/v1/forwardings/{name}/replay";
+
 /// Methods of OpenAPI's operations.
 const METHODS: [&str; 7] = ["get", "put", "post", "delete", "options", "patch", "trace"];
 
 async fn served() -> Served {
-    let served = Served::start(&document(&Postgres::shared().create_database().await)).await;
+    let uri = Postgres::shared().create_database().await;
+    let entry = Forwarding::new("to-segment", "http://127.0.0.1:9", Sensitive::new("key"));
+    let forwardings = vec![Forwarding { enabled: false, ..entry }];
+    let served = Served::start(&Document { forwardings, ..document(&uri) }).await;
     served.add(vec![full(), json!({"type": "Smallest"})]).await;
     served
+}
+
+/// The path, with a value for each of its parameters.
+fn concrete(path: &str) -> String {
+    path.replace("{id}", "evt_1").replace("{name}", "to-segment")
+}
+
+/// Whether an operation is asked with a write key, and not with an owner's token.
+fn writes(method: &str, path: &str) -> bool {
+    method == "post" && path != REPLAY
 }
 
 fn full() -> Value {
@@ -121,7 +138,7 @@ async fn methods_that_are_described_are_routed_and_no_others_are() {
     for (path, item) in DOCUMENT["paths"].as_object().expect("an object") {
         let mut allowed = BTreeSet::new();
         for method in METHODS {
-            let answer = request(&served, method, &path.replace("{id}", "evt_1")).send().await.expect("answered");
+            let answer = request(&served, method, &concrete(path)).send().await.expect("answered");
             if item.get(method).is_some() {
                 // Without a credential, and without a body where that might hold it.
                 assert!([200, 400, 401].contains(&answer.status().as_u16()), "{method} {path}: {}", answer.status());
@@ -138,20 +155,20 @@ async fn methods_that_are_described_are_routed_and_no_others_are() {
     }
 }
 
-/// A request of each operation that is answered 200.
+/// A request of each operation that is answered with success.
 fn welcome(served: &Served, method: &str, path: &str) -> RequestBuilder {
     let concrete = match path {
-        "/v1/events/{id}" => "/v1/events/evt_1",
-        "/v1/events" if method == "get" => "/v1/events?limit=1",
-        "/audit-events" => "/audit-events?pagination.count=1",
-        other => other,
+        "/v1/events" if method == "get" => "/v1/events?limit=1".to_owned(),
+        "/audit-events" => "/audit-events?pagination.count=1".to_owned(),
+        other => concrete(other),
     };
     if method == "get" {
-        return served.get(concrete);
+        return served.get(&concrete);
     }
     let content = &DOCUMENT["paths"][path]["post"]["requestBody"]["content"]["application/json"];
     let example = content.get("example").or_else(|| content.pointer("/examples/many/value")).expect("an example");
-    served.post(concrete).json(example)
+    let credential = if writes(method, path) { WRITE_KEY } else { OWNER };
+    request(served, method, &concrete).bearer_auth(credential).json(example)
 }
 
 #[tokio::test]
@@ -160,7 +177,8 @@ async fn what_each_operation_answers_is_as_described() {
     for (path, item) in DOCUMENT["paths"].as_object().expect("an object") {
         for method in item.as_object().expect("an object").keys() {
             let answer = welcome(&served, method, path).send().await.expect("answered");
-            assert_eq!(answer.status(), StatusCode::OK, "{method} {path}");
+            let expected = if path == REPLAY { StatusCode::ACCEPTED } else { StatusCode::OK };
+            assert_eq!(answer.status(), expected, "{method} {path}");
             require_described(method, path, answer).await;
         }
     }
@@ -197,9 +215,9 @@ fn guarded() -> impl Iterator<Item = (&'static String, &'static String)> {
 async fn who_may_not_is_told_as_described() {
     let served = served().await;
     for (path, method) in guarded() {
-        let stranger = if method == "get" { WRITE_KEY } else { OWNER };
+        let stranger = if writes(method, path) { OWNER } else { WRITE_KEY };
         for (credential, expected) in [(None, 401), (Some("nobody"), 401), (Some(stranger), 403)] {
-            let asked = request(&served, method, &path.replace("{id}", "evt_1")).json(&json!({}));
+            let asked = request(&served, method, &concrete(path)).json(&json!({}));
             let answer =
                 credential.into_iter().fold(asked, RequestBuilder::bearer_auth).send().await.expect("answered");
             assert_eq!(answer.status(), expected, "{method} {path}");
@@ -212,6 +230,7 @@ async fn who_may_not_is_told_as_described() {
 async fn errors_are_as_described() {
     let served = served().await;
     let (get, post) = (|path| ("get", served.get(path)), |path| ("post", served.post(path)));
+    let replay = |path, body: &str| ("post", request(&served, "post", path).bearer_auth(OWNER).body(body.to_owned()));
     let mut other = full();
     other["type"] = json!("Warehouse Enabled");
     let wrong = [
@@ -219,6 +238,12 @@ async fn errors_are_as_described() {
         (400, "/v1/events.csv", get("/v1/events.csv?limit=1")),
         (400, "/v1/events/stream", get("/v1/events/stream?after=1")),
         (404, "/v1/events/{id}", get("/v1/events/unheard-of")),
+        (400, "/v1/forwardings", get("/v1/forwardings?limit=1")),
+        (400, "/v1/forwardings/{name}/parked", get("/v1/forwardings/to-segment/parked?limit=0")),
+        (404, "/v1/forwardings/{name}/parked", get("/v1/forwardings/unheard-of/parked")),
+        (404, REPLAY, replay("/v1/forwardings/unheard-of/replay", "{}")),
+        (400, REPLAY, replay("/v1/forwardings/to-segment/replay", "[")),
+        (413, REPLAY, replay("/v1/forwardings/to-segment/replay", &" ".repeat(BODY_MAX_BYTES + 1))),
         (422, "/audit-events", get("/audit-events?pagination.count=0")),
         (400, "/v1/events", with(post("/v1/events"), |request| request.json(&json!({})))),
         (400, "/v1/events", with(post("/v1/events"), |request| request.json(&json!({"events": [full(), {}]})))),

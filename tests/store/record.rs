@@ -191,7 +191,7 @@ async fn nothing_is_answered_that_cannot_be_recorded() {
         assert_eq!(refused.status(), 503, "{path}");
         assert_eq!(refused.headers()[RETRY_AFTER], "2");
         let text = refused.text().await.expect("a body");
-        assert!(text.contains("who looks is recorded in the trail first"), "{text}");
+        assert!(text.contains("who asks is recorded in the trail first"), "{text}");
         assert!(!text.contains("secret"), "{text}");
     }
     // What was recorded goes on.
@@ -265,15 +265,9 @@ async fn views_are_found_like_any_event_also_in_a_strict_catalogue() {
 async fn views_are_forwarded_like_any_event() {
     let receiving = Trail::start().await;
     let sending = Trail::start_with(|document| {
-        document.forwardings.push(Forwarding {
-            name: "to-the-other".to_owned(),
-            generation: 1,
-            enabled: true,
-            endpoint: format!("http://{}", receiving.served.address),
-            write_key: Sensitive::new(WRITE_KEY),
-            ca: None,
-            start_from: StartFrom::Beginning,
-        });
+        let endpoint = format!("http://{}", receiving.served.address);
+        let entry = Forwarding::new("to-the-other", endpoint, Sensitive::new(WRITE_KEY));
+        document.forwardings.push(Forwarding { generation: 1, start_from: StartFrom::Beginning, ..entry });
     })
     .await;
     sending.served.page("/v1/events?actor=somebody").await;

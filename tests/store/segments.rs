@@ -74,15 +74,8 @@ fn event(id: &str) -> Value {
 }
 
 fn forwarding(document: &Document) -> Forwarding {
-    Forwarding {
-        name: "to-nobody".to_owned(),
-        generation: document.generation,
-        enabled: true,
-        endpoint: "http://127.0.0.1:9".to_owned(),
-        write_key: Sensitive::new("key"),
-        ca: None,
-        start_from: StartFrom::Beginning,
-    }
+    let entry = Forwarding::new("to-nobody", "http://127.0.0.1:9", Sensitive::new("key"));
+    Forwarding { generation: document.generation, start_from: StartFrom::Beginning, ..entry }
 }
 
 #[tokio::test(flavor = "multi_thread")]
