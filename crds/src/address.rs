@@ -8,7 +8,7 @@
 use ipnet::IpNet;
 use std::error::Error;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const LOOPBACK: &str = "loopback";
 const UNSPECIFIED: &str = "unspecified";
@@ -72,6 +72,40 @@ pub fn refused(address: IpAddr, allowed: &[IpNet]) -> Option<&'static str> {
     forms().find_map(|form| REFUSED.iter().find(|(network, _)| network.contains(&form)).map(|(_, kind)| *kind))
 }
 
+/// A host that leads to refused addresses only.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refused {
+    /// The host.
+    pub host: String,
+    /// The first of its addresses.
+    pub address: IpAddr,
+    /// What kind of address that is.
+    pub kind: &'static str,
+}
+
+/// Those addresses of `host` that may be connected to, by [`refused`]; an error where it has others only.
+pub fn permitted(host: &str, mut found: Vec<SocketAddr>, allowed: &[IpNet]) -> Result<Vec<SocketAddr>, Refused> {
+    let mut refusal = None;
+    found.retain(|found| {
+        let kind = refused(found.ip(), allowed);
+        if let Some(kind) = kind {
+            refusal.get_or_insert_with(|| Refused { host: host.to_owned(), address: found.ip(), kind });
+        }
+        kind.is_none()
+    });
+    match refusal {
+        Some(refusal) if found.is_empty() => Err(refusal),
+        _ => Ok(found),
+    }
+}
+
+/// The check of a URL's host that is an address itself, which HTTP clients do not look up. A name passes: what it leads to
+/// is known when it is looked up.
+pub fn check_literal(host: &str, allowed: &[IpNet]) -> Result<(), Refused> {
+    let Ok(address) = host.trim_matches(['[', ']']).parse() else { return Ok(()) };
+    permitted(host, vec![SocketAddr::new(address, 0)], allowed).map(drop)
+}
+
 /// The IPv4 address that an IPv6 address stands for.
 fn embedded(address: IpAddr) -> Option<IpAddr> {
     let IpAddr::V6(v6) = address else { return None };
@@ -109,6 +143,24 @@ mod tests {
     fn kind(address: &str, allowed: &[&str]) -> Option<&'static str> {
         let allowed: Vec<IpNet> = allowed.iter().map(|text| network(text).expect("a network")).collect();
         refused(address.parse().expect("an address"), &allowed)
+    }
+
+    fn found(addresses: &[&str]) -> Vec<SocketAddr> {
+        addresses.iter().map(|text| SocketAddr::new(text.parse().expect("an address"), 0)).collect()
+    }
+
+    #[test]
+    fn refused_addresses_are_left_out_of_those_that_a_name_has() {
+        let rest = permitted("h", found(&["127.0.0.1", "10.0.0.1"]), &[]).expect("one is left");
+        assert_eq!(rest, found(&["10.0.0.1"]));
+        assert_eq!(permitted("h", Vec::new(), &[]).expect("no address is no refusal"), Vec::<SocketAddr>::new());
+    }
+
+    #[test]
+    fn where_none_is_left_the_first_is_named() {
+        let refused = permitted("h", found(&["169.254.169.254", "::1"]), &[]).expect_err("refused");
+        let address = "169.254.169.254".parse().expect("an address");
+        assert_eq!(refused, Refused { host: "h".to_owned(), address, kind: METADATA });
     }
 
     /// The first and the last address of a network, and their neighbours outside.

@@ -186,10 +186,10 @@ impl Plan {
         }
     }
 
-    /// Sends to its source. What is no network allows nothing.
+    /// Sends to its source.
     fn sender(&self) -> Sender {
-        let allowed: Vec<_> = self.allowed.iter().filter_map(|text| address::network(text).ok()).collect();
-        Sender::new(&self.entry, &allowed)
+        // A document with a bad network does not come into force; if one did, it would allow nothing.
+        Sender::new(&self.entry, &address::networks(&self.allowed).unwrap_or_default())
     }
 
     /// Its filter; the rule that it breaks, if it does.

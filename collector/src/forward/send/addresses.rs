@@ -1,9 +1,9 @@
 //! The addresses of a source's name, without those which nobody may connect to ([`audittrail_crds::address`]).
 
-use audittrail_crds::address;
+use audittrail_crds::address::{self, Refused};
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::lookup_host;
 
@@ -17,15 +17,11 @@ pub(super) struct Addresses {
 /// A source at an address which nobody may connect to.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{host} leads to {address} ({kind}), where nothing is sent to: name another endpoint, or have the network allowed \
-     (value forwarding.allowedNetworks of the chart, allowedSourceNetworks of a document)"
+    "{} leads to {} ({}), where nothing is sent to: name another endpoint, or have the network allowed \
+     (value forwarding.allowedNetworks of the chart, allowedSourceNetworks of a document)",
+    .0.host, .0.address, .0.kind
 )]
-pub(super) struct RefusedAddress {
-    host: String,
-    address: IpAddr,
-    /// What kind of address it is.
-    kind: &'static str,
-}
+pub(super) struct RefusedAddress(Refused);
 
 impl Addresses {
     /// Addresses in `allowed` are never refused.
@@ -35,24 +31,12 @@ impl Addresses {
 
     /// The check of a host that is an address itself: the HTTP client does not look such a host up.
     pub(super) fn check(&self, host: &str) -> Result<(), RefusedAddress> {
-        let Ok(address) = host.trim_matches(['[', ']']).parse() else { return Ok(()) };
-        self.permitted(host, vec![SocketAddr::new(address, 0)]).map(drop)
+        address::check_literal(host, &self.allowed).map_err(RefusedAddress)
     }
 
     /// Those of `found` that may be connected to; an error where `host` has others only.
-    fn permitted(&self, host: &str, mut found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, RefusedAddress> {
-        let mut refusal = None;
-        found.retain(|found| {
-            let kind = address::refused(found.ip(), &self.allowed);
-            if let Some(kind) = kind {
-                refusal.get_or_insert_with(|| RefusedAddress { host: host.to_owned(), address: found.ip(), kind });
-            }
-            kind.is_none()
-        });
-        match refusal {
-            Some(refusal) if found.is_empty() => Err(refusal),
-            _ => Ok(found),
-        }
+    fn permitted(&self, host: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, RefusedAddress> {
+        address::permitted(host, found, &self.allowed).map_err(RefusedAddress)
     }
 }
 
@@ -70,6 +54,7 @@ impl Resolve for Addresses {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
 
     fn addresses(allowed: &[&str]) -> Addresses {
         let allowed: Vec<IpNet> = allowed.iter().map(|text| text.parse().expect("a network")).collect();

@@ -5,7 +5,6 @@ use audittrail_crds::address;
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Certificate, Client, Url};
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,18 +17,16 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// An address that nobody may connect to ([`audittrail_crds::address`]).
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{host} is at {address}, a {kind} address, which is refused unless the operator's chart value forwarding.allowedNetworks has its network"
+    "{} is at {}, a {} address, which is refused unless the operator's chart value forwarding.allowedNetworks has its network",
+    .0.host, .0.address, .0.kind
 )]
-struct Refused {
-    host: String,
-    address: IpAddr,
-    kind: &'static str,
-}
+struct RefusedAddress(address::Refused);
 
 /// A client for `url` that trusts the PEM certificates `authorities`, or else the public ones, which are part of this
 /// binary as its image has no files of them.
 pub fn client(url: &Url, authorities: Option<&str>, allowed: &[IpNet]) -> Result<Client, Failure> {
-    check_literal(url, allowed)?;
+    address::check_literal(url.host_str().unwrap_or_default(), allowed)
+        .map_err(|refused| Failure::refused(RefusedAddress(refused).to_string()))?;
     let trusted = match authorities {
         Some(pem) => Certificate::from_pem_bundle(pem.as_bytes()),
         None => webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().map(|der| Certificate::from_der(der)).collect(),
@@ -50,30 +47,6 @@ pub fn client(url: &Url, authorities: Option<&str>, allowed: &[IpNet]) -> Result
     client.map_err(|error| Failure::refused(format!("the HTTP client cannot be made: {}", innermost(&error))))
 }
 
-/// An address in the URL itself is never looked up.
-fn check_literal(url: &Url, allowed: &[IpNet]) -> Result<(), Failure> {
-    let host = url.host_str().unwrap_or_default();
-    let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse() else { return Ok(()) };
-    permitted(host, vec![address], allowed).map(drop).map_err(|refused| Failure::refused(refused.to_string()))
-}
-
-/// The addresses that may be connected to; an error where there is none.
-fn permitted(host: &str, addresses: Vec<IpAddr>, allowed: &[IpNet]) -> Result<Vec<IpAddr>, Refused> {
-    let mut refused = None;
-    let mut rest = addresses;
-    rest.retain(|address| match address::refused(*address, allowed) {
-        Some(kind) => {
-            refused = Some(Refused { host: host.to_owned(), address: *address, kind });
-            false
-        }
-        None => true,
-    });
-    match refused {
-        Some(refused) if rest.is_empty() => Err(refused),
-        _ => Ok(rest),
-    }
-}
-
 /// Looks names up, and keeps back addresses that nobody may connect to.
 struct Guard {
     allowed: Arc<[IpNet]>,
@@ -84,16 +57,16 @@ impl Resolve for Guard {
         let allowed = Arc::clone(&self.allowed);
         Box::pin(async move {
             // The port follows from the URL.
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?.map(|address| address.ip()).collect();
-            let rest = permitted(name.as_str(), found, &allowed)?;
-            Ok(Box::new(rest.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let permitted = address::permitted(name.as_str(), found, &allowed).map_err(RefusedAddress)?;
+            Ok(Box::new(permitted.into_iter()) as Addrs)
         })
     }
 }
 
 /// The failure behind an error of the client.
 pub fn failure(error: &reqwest::Error) -> Failure {
-    if let Some(refused) = causes(error).find_map(|cause| cause.downcast_ref::<Refused>()) {
+    if let Some(refused) = causes(error).find_map(|cause| cause.downcast_ref::<RefusedAddress>()) {
         return Failure::refused(refused.to_string());
     }
     Failure::unavailable(if error.is_timeout() {
@@ -156,13 +129,5 @@ mod tests {
         let failure = failure(&client.get("http://localhost:1/").send().await.expect_err("nobody is there"));
         assert!(matches!(&failure, Failure::Unavailable { .. }), "{failure:?}");
         assert!(failure.words().contains("onnection refused"), "{}", failure.words());
-    }
-
-    #[test]
-    fn refused_addresses_are_left_out_of_those_that_a_name_has() {
-        let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("an address")).collect::<Vec<_>>();
-        let rest = permitted("h", addresses(&["127.0.0.1", "10.0.0.1"]), &[]).expect("one is left");
-        assert_eq!(rest, addresses(&["10.0.0.1"]));
-        assert_eq!(permitted("h", Vec::new(), &[]).expect("no address is no refusal"), Vec::<IpAddr>::new());
     }
 }
