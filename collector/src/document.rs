@@ -3,8 +3,8 @@
 //! Whatever goes wrong while following it, the last good document stays in force: a typo or an API
 //! server that is away must not stop a trail.
 
-use crate::catalogue::{Catalogue, CatalogueError};
 use audittrail_crds::address::{self, NotANetwork};
+use audittrail_crds::catalogue::{Catalogue, CatalogueError};
 use audittrail_crds::document::{DOCUMENT_MAX_BYTES, Document, SECRET_KEY, VERSION};
 use backon::ExponentialBuilder;
 use futures::{Stream, StreamExt};

@@ -1,7 +1,7 @@
 //! `collector serve`: starts the parts, watches over them, and stops them in order.
 
 use crate::access::Access;
-use crate::catalogue::current::Current;
+use crate::catalogue::Current;
 use crate::database;
 use crate::document::{Follower, Source};
 use crate::forward;

@@ -1,8 +1,7 @@
 //! The HTTP interface: its routes, and what they share.
 
 use crate::access::Access;
-use crate::catalogue::Catalogue;
-use crate::catalogue::current::Current;
+use crate::catalogue::Current;
 use crate::database;
 use crate::ingest::room::Room;
 use crate::problem::{Problem, RETRY_AFTER_SECONDS};
@@ -12,6 +11,7 @@ use crate::store::Store;
 use crate::store::writer::Writer;
 use crate::tail::{self, Tail};
 use crate::{forwardings, health, ingest, metrics, openapi, query, request, status};
+use audittrail_crds::catalogue::Catalogue;
 use audittrail_crds::document::Document;
 use axum::Router;
 use axum::middleware::from_fn;

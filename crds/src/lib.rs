@@ -7,12 +7,14 @@
 //! | [`forwarding`] | the `AuditForwarding` resource |
 //! | [`filter`] | which events a forwarding sends |
 //! | [`address`] | which addresses a source may have |
+//! | [`catalogue`] | the types of events: the built-in ones and a workspace's own |
 //! | [`condition`] | condition types and their closed lists of reasons |
 //! | [`document`] | operator to collector: the configuration document |
 //! | [`report`] | collector to operator: the answer to `GET /v1/status` |
 //! | [`manifest`] | the YAML of the custom resource definitions |
 
 pub mod address;
+pub mod catalogue;
 pub mod condition;
 pub mod document;
 pub mod filter;

@@ -1,5 +1,6 @@
 //! `AuditTrail`: a workspace's audit trail.
 
+use crate::catalogue::{self, ALIASES_MAX, OWN_TYPES_MAX};
 use crate::document::{ApiServerTokens, CatalogueMode, KubernetesObjects};
 use crate::{KeyReference, LocalReference};
 use k8s_openapi::api::core::v1::ResourceRequirements;
@@ -237,7 +238,7 @@ pub struct CatalogueSpec {
     pub mode: CatalogueMode,
     /// The workspace's own types. Names and aliases are unique, without regard to case.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1000))]
+    #[schemars(length(max = OWN_TYPES_MAX))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub event_types: Vec<EventTypeSpec>,
 }
@@ -246,16 +247,16 @@ pub struct CatalogueSpec {
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 pub struct EventTypeSpec {
     /// The name, as it is stored: for example `Invoice Sent`. Events match it without regard to case.
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[^\s\p{Cc}]([^\p{Cc}]*[^\s\p{Cc}])?$"))]
+    #[schemars(length(min = 1, max = catalogue::NAME_MAX_CHARS), regex(pattern = r"^[^\s\p{Cc}]([^\p{Cc}]*[^\s\p{Cc}])?$"))]
     pub name: String,
     /// The product area it belongs to, a built-in one or a new one.
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[^\s\p{Cc}]([^\p{Cc}]*[^\s\p{Cc}])?$"))]
+    #[schemars(length(min = 1, max = catalogue::NAME_MAX_CHARS), regex(pattern = r"^[^\s\p{Cc}]([^\p{Cc}]*[^\s\p{Cc}])?$"))]
     pub area: String,
     /// Other names under which it may arrive; it is stored under `name`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
-        length(max = 20),
-        inner(length(min = 1, max = 128), regex(pattern = r"^[^\s\p{Cc}]([^\p{Cc}]*[^\s\p{Cc}])?$"))
+        length(max = ALIASES_MAX),
+        inner(length(min = 1, max = catalogue::NAME_MAX_CHARS), regex(pattern = r"^[^\s\p{Cc}]([^\p{Cc}]*[^\s\p{Cc}])?$"))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub aliases: Vec<String>,

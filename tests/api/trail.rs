@@ -119,14 +119,14 @@ async fn a_catalogue_that_collectors_would_refuse_never_reaches_them() {
     setup.patch::<AuditTrail>("acme", json!({"spec": of(twice)})).await;
     let trail = setup.trail_says("acme", "CatalogueInvalid").await;
     let message = condition(&trail, "Ready").message;
-    assert!(message.contains(r#"the event type "INVOICE SENT" is there twice"#), "{message}");
+    assert!(message.contains(r#"the type "INVOICE SENT" is there twice"#), "{message}");
     assert_eq!(condition(&trail, "Stalled").status, "True");
     assert_eq!(setup.document("acme", "is there", |_| true).await, before);
     let bad = json!([{"name": "Invoice Sent", "area": "Billing", "schema": {"type": "text"}}]);
     setup.patch::<AuditTrail>("acme", json!({"spec": of(bad)})).await;
     setup
         .becomes::<AuditTrail>("acme", "names the schema", |trail| {
-            condition(trail, "Ready").message.contains("has a schema that cannot be used")
+            condition(trail, "Ready").message.contains("its schema cannot be compiled")
         })
         .await;
     setup.patch::<AuditTrail>("acme", json!({"spec": {"catalogue": null}})).await;

@@ -30,10 +30,10 @@ pub mod selection;
 pub mod send;
 pub mod verdict;
 
-use crate::catalogue::Catalogue;
 use crate::store::Store;
 use crate::tail::feed::Feed;
 use audittrail_crds::address;
+use audittrail_crds::catalogue::Catalogue;
 use audittrail_crds::document::{self, Document, Forwarding};
 use audittrail_crds::filter::EventFilter;
 use futures::FutureExt;

@@ -1,8 +1,8 @@
 //! Which events a forwarding sends (pure): a selector of its filter is a query of the query API, and decides as that does.
 
-use crate::catalogue::Catalogue;
 use crate::event::StoredEvent;
 use crate::query::filter::Filter;
+use audittrail_crds::catalogue::Catalogue;
 use audittrail_crds::filter::{EventFilter, Selector};
 
 /// Decides whether an event is sent.

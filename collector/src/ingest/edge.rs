@@ -1,8 +1,8 @@
 //! What reading events needs beside their bytes, so that readers are pure: the clock, the catalogue, ids.
 
 use super::fields::Faults;
-use crate::catalogue::Catalogue;
 use crate::event::Event;
+use audittrail_crds::catalogue::Catalogue;
 use jiff::Timestamp;
 use uuid::Uuid;
 

@@ -271,8 +271,8 @@ mod tests {
     use super::super::native;
     use super::super::room::Room;
     use super::*;
-    use crate::catalogue::{Catalogue, built_in};
     use crate::event::json::Extent;
+    use audittrail_crds::catalogue::{Catalogue, built_in};
     use proptest::prelude::*;
     use serde_json::json;
 

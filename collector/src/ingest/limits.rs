@@ -11,7 +11,7 @@ pub const BATCH_MAX_EVENTS: usize = 5_000;
 /// `id`.
 pub const ID_MAX_CHARS: usize = 256;
 /// `type`.
-pub const TYPE_MAX_CHARS: usize = 128;
+pub const TYPE_MAX_CHARS: usize = audittrail_crds::catalogue::NAME_MAX_CHARS;
 /// `actor.id`, `resource.type`, `resource.id`.
 pub const IDENTITY_MAX_CHARS: usize = 512;
 /// `actor.name`, `resource.name`.

@@ -1,8 +1,8 @@
 use super::*;
-use crate::catalogue::Catalogue;
 use crate::ingest::limits::{BATCH_MAX_EVENTS, CHANGES_MAX};
 use crate::ingest::room::{Held, Room};
 use crate::ingest::{Edge, cloudevents, native};
+use audittrail_crds::catalogue::Catalogue;
 use jsonschema::{Draft, Validator};
 use std::collections::BTreeSet;
 

@@ -2,8 +2,8 @@
 
 use super::parameters::Parameters;
 use super::words::Words;
-use crate::catalogue::Catalogue;
 use crate::event::{ActorType, Outcome, StoredEvent};
+use audittrail_crds::catalogue::Catalogue;
 use audittrail_crds::filter::{self, Selector};
 use jiff::Timestamp;
 use serde::Serialize;

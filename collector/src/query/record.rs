@@ -305,12 +305,12 @@ fn short(place: &str, value: &Value, max_chars: usize, cut: &mut Cut) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::Catalogue;
     use crate::forwardings::replay::IDS_MAX;
     use crate::ingest::limits::ID_MAX_CHARS;
     use crate::ingest::room::Room;
     use crate::ingest::{Edge, native};
     use crate::query::parameters::{Parameters, VALUE_MAX_BYTES, VALUES_MAX};
+    use audittrail_crds::catalogue::Catalogue;
     use audittrail_crds::document::{self, CatalogueMode};
     use axum::http::HeaderValue;
 

@@ -16,7 +16,6 @@ pub mod sse;
 pub mod stream;
 
 use crate::access::{self, Verb};
-use crate::catalogue::Catalogue;
 use crate::openapi;
 use crate::problem::{Problem, RETRY_AFTER_SECONDS};
 use crate::query::filter::Filter;
@@ -25,6 +24,7 @@ use crate::query::place::Place;
 use crate::query::record::{self, How, View};
 use crate::server::App;
 use crate::store::Store;
+use audittrail_crds::catalogue::Catalogue;
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderName, header};

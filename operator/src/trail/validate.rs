@@ -1,7 +1,5 @@
 //! Stage validate: what was read, as a type that later stages cannot stumble over. Pure.
 
-pub mod catalogue;
-
 use super::build::secrets::{CERTIFICATE_KEY, PASSWORD_KEY, PRIVATE_KEY_KEY, WRITE_KEY, WRITE_KEY_PREVIOUS};
 use super::continuity;
 use super::read::{Inputs, Secrets};
@@ -10,6 +8,7 @@ use crate::names::Names;
 use crate::pki::{Authority, Leaf};
 use crate::secret_text::{self, Text};
 use audittrail_crds::AuditTrail;
+use audittrail_crds::catalogue::{Catalogue, CatalogueError};
 use audittrail_crds::condition::Reason;
 use audittrail_crds::document::{self, DOCUMENT_MAX_BYTES, Document, KnownLog, SECRET_KEY, Sensitive, WriteKey};
 use audittrail_crds::trail::{CatalogueSpec, EventTypeSpec, ExternalStorage, ManagedStorage};
@@ -108,7 +107,7 @@ pub enum Invalid {
     Secret(#[from] secret_text::Error),
     /// The catalogue contradicts itself or the built-in one, or has a schema that cannot be used.
     #[error("spec.catalogue: {0}")]
-    Catalogue(#[from] catalogue::Fault),
+    Catalogue(#[from] CatalogueError),
     /// The document is larger than a Secret may be.
     #[error(
         "the configuration is {bytes} bytes, more than the {DOCUMENT_MAX_BYTES} that fit a Secret: use fewer AuditForwardings on this trail, smaller CA bundles, or a smaller catalogue"
@@ -139,7 +138,7 @@ pub fn validate(inputs: &Inputs) -> Result<Valid, Invalid> {
     let storage = storage(inputs)?;
     let document = inputs.secrets.document.as_ref().and_then(present_document);
     let catalogue = document_catalogue(&trail.spec.catalogue);
-    catalogue::check(&catalogue)?;
+    Catalogue::of(&catalogue)?;
     let present = document.as_ref().and_then(|document| document.known_log);
     Ok(Valid {
         claim: format!("{}/{}/{}", inputs.cluster, names.namespace, names.trail),

@@ -1,7 +1,6 @@
 //! What every input format must keep to, whatever the bytes: no panic, no event that storing could trip over, no room that
 //! stays taken. The fuzz targets try bytes of their own, `tests/unit/corpus.rs` the corpus.
 
-use audittrail_collector::catalogue::Catalogue;
 use audittrail_collector::event::{Actor, ActorType, Event};
 use audittrail_collector::ingest::gather::Refusal;
 use audittrail_collector::ingest::items;
@@ -9,6 +8,7 @@ use audittrail_collector::ingest::room::{Held, ROOM_MAX_BYTES, Room};
 use audittrail_collector::ingest::tame::tame;
 use audittrail_collector::ingest::{self, Edge};
 use audittrail_collector::segment::decode::{self, Batch};
+use audittrail_crds::catalogue::Catalogue;
 use audittrail_crds::document::KubernetesObjects;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use std::sync::LazyLock;

@@ -1,7 +1,7 @@
 use super::*;
-use crate::catalogue::Catalogue;
 use crate::ingest::room::Room;
 use crate::problem::FieldError;
+use audittrail_crds::catalogue::Catalogue;
 use axum::http::{HeaderName, HeaderValue};
 use serde_json::json;
 

@@ -1,7 +1,7 @@
 use super::*;
-use crate::catalogue::Catalogue;
 use crate::ingest::room::{NoRoom, Room};
 use crate::problem::FieldError;
+use audittrail_crds::catalogue::Catalogue;
 use serde_json::json;
 
 const NOW: &str = "2026-03-02T09:14:05Z";

@@ -1,8 +1,8 @@
 //! Types of events by product area, those that never happened too.
 
 use super::prefix::Prefix;
-use crate::catalogue::Catalogue;
 use crate::store::counts::Tally;
+use audittrail_crds::catalogue::Catalogue;
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -1,5 +1,4 @@
 use super::*;
-use crate::catalogue::Catalogue;
 use crate::event::tests::event;
 use crate::event::{StoredEvent, rfc3339_microseconds};
 use crate::ingest::fields::id_fault;
@@ -11,6 +10,7 @@ use crate::ingest::tame::tame;
 use crate::segment::audit;
 use crate::segment::encode::{self, ITEM_MAX_BYTES};
 use crate::segment::tests::{LOG, full, stored};
+use audittrail_crds::catalogue::Catalogue;
 use audittrail_crds::document::{self, Format};
 use bytes::Bytes;
 use proptest::prelude::*;

@@ -213,10 +213,18 @@ fn a_catalogue_that_collectors_would_refuse_is_named() {
     spec["catalogue"] = json!({"eventTypes": [{"name": "A", "area": "X", "schema": {"type": "text"}}]});
     let (reason, message) = refusal(&inputs(&spec));
     assert_eq!(reason, Reason::CatalogueInvalid);
-    assert!(
-        message.starts_with(r#"spec.catalogue: the event type "A" has a schema that cannot be used: "#),
-        "{message}"
-    );
+    assert!(message.starts_with(r#"spec.catalogue: the type "A": its schema cannot be compiled: "#), "{message}");
+}
+
+#[test]
+fn the_example_of_a_catalogue_means_what_it_says() {
+    let trail: AuditTrail =
+        serde_saphyr::from_str(include_str!("../../../../examples/catalogue.yaml")).expect("a trail");
+    let catalogue = Catalogue::of(&document_catalogue(&trail.spec.catalogue)).expect("it can be used");
+    let details = json!({"invoice": "INV-7", "amount": {"value": 12.5, "currency": "EUR"}});
+    assert_eq!(catalogue.details_faults("Invoice Sent", details.as_object()), []);
+    assert_eq!(catalogue.details_faults("Invoice Sent", json!({"invoice": "7"}).as_object()).len(), 2);
+    assert_eq!(catalogue.spelling("bill sent").as_deref(), Ok("Invoice Sent"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! (`baseline.sql`).
 
 use crate::trail::{ABSENT_WORD, COMMON_TYPES, COMMON_WORD, RARE_ACTORS, RARE_WORD, RESOURCE_TYPES, Trail};
-use audittrail_collector::catalogue::Catalogue;
+use audittrail_crds::catalogue::Catalogue;
 
 /// A case.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 //! Values are spread as in a real trail (few are common, many are rare), and some stand where nobody would find them by chance:
 //! a rare actor, words that hardly any event has, terms that are common alone and hardly ever meet.
 
-use audittrail_collector::catalogue::Catalogue;
+use audittrail_crds::catalogue::Catalogue;
 use audittrail_tests::bench::events::hex;
 use jiff::{SignedDuration, Timestamp};
 use rand::rngs::SmallRng;

@@ -4,13 +4,11 @@
 //! |---|---|
 //! | [`built_in`] | the table of the built-in types |
 //! | [`schema`] | JSON Schemas of `details` |
-//! | [`current`] | the catalogue of the document in force |
 
 pub mod built_in;
-pub mod current;
 pub mod schema;
 
-use audittrail_crds::document::{self, CatalogueMode, EventType};
+use crate::document::{self, CatalogueMode, EventType};
 use schema::{Schema, SchemaError};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -22,8 +20,8 @@ pub const OWN_TYPES_MAX: usize = 1_000;
 /// Aliases of one own type: names of the past, of which nothing has many.
 pub const ALIASES_MAX: usize = 20;
 
-/// Name, alias or area, in characters: what `type` of an event may have.
-pub const NAME_MAX_CHARS: usize = crate::ingest::limits::TYPE_MAX_CHARS;
+/// Name, alias or area, in characters; so many may the `type` of an event have.
+pub const NAME_MAX_CHARS: usize = 128;
 
 /// The types of events of a trail. Names are matched without regard to case.
 #[derive(Clone, Debug)]
@@ -45,7 +43,7 @@ struct Type {
 }
 
 /// Why the document's catalogue cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum CatalogueError {
     /// More than [`OWN_TYPES_MAX`].
     #[error("the catalogue has {0} types of its own, and may have {OWN_TYPES_MAX}")]

@@ -1,6 +1,6 @@
 //! The catalogue of the document in force, compiled when it changes.
 
-use super::Catalogue;
+use audittrail_crds::catalogue::{Catalogue, CatalogueError};
 use audittrail_crds::document::Document;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
@@ -42,7 +42,7 @@ impl Current {
 }
 
 /// Documents are refused before they come into force ([`crate::document::accept`]).
-fn log(error: &super::CatalogueError) {
+fn log(error: &CatalogueError) {
     tracing::error!(%error, "a document with a bad catalogue came into force");
 }
 

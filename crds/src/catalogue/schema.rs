@@ -20,7 +20,7 @@ const DRAFT_2020_12: &str = "https://json-schema.org/draft/2020-12/schema";
 pub struct Schema(Validator);
 
 /// Why a schema cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum SchemaError {
     /// More than [`SCHEMA_MAX_BYTES`].
     #[error("has {0} bytes, and may have {SCHEMA_MAX_BYTES}")]

@@ -164,6 +164,7 @@ fn a_bad_schema_is_refused_with_its_type_and_the_reason() {
         (json!({"$ref": "#/$defs/missing"}), "cannot be compiled"),
         (json!({"pattern": "(?=a)b"}), "cannot be compiled"),
         (json!({"$schema": "http://json-schema.org/draft-07/schema#"}), "another dialect"),
+        (json!({"$schema": 7}), "another dialect"),
     ] {
         let refusal = refusal(vec![with_schema(schema.clone())]);
         assert!(refusal.starts_with(r#"the type "Invoice Sent": its schema"#) && refusal.contains(reason), "{refusal}");
