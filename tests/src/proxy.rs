@@ -1,12 +1,15 @@
 //! A network between a collector and its database that breaks when told to.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+/// How long connections are waited for.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Size of the buffer of one direction, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -16,7 +19,7 @@ pub struct Proxy {
     /// Where it listens.
     pub port: u16,
     weather: watch::Sender<Weather>,
-    connections: Arc<AtomicU64>,
+    connections: watch::Sender<u64>,
     accepting: AbortHandle,
 }
 
@@ -39,14 +42,29 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         let weather = watch::Sender::new(Weather::default());
-        let connections = Arc::new(AtomicU64::new(0));
-        let accepting = tokio::spawn(accept(listener, to, weather.subscribe(), Arc::clone(&connections)));
+        let connections = watch::Sender::new(0);
+        let accepting = tokio::spawn(accept(listener, to, weather.subscribe(), connections.clone()));
         Self { port, weather, connections, accepting: accepting.abort_handle() }
+    }
+
+    /// Connections that were made so far.
+    pub fn connections(&self) -> u64 {
+        *self.connections.borrow()
+    }
+
+    /// Waits until so many were made.
+    ///
+    /// # Panics
+    /// When they were not.
+    pub async fn until_connections(&self, count: u64) {
+        let mut made = self.connections.subscribe();
+        let made = timeout(DEADLINE, made.wait_for(|made| *made >= count)).await;
+        made.expect("connections are made in time").expect("it accepts");
     }
 
     /// Closes every connection, and new ones at once.
     pub fn cut(&self) {
-        let made = self.connections.load(Ordering::SeqCst);
+        let made = self.connections();
         self.weather.send_modify(|weather| (weather.closed, weather.cut_below) = (true, made));
     }
 
@@ -57,7 +75,7 @@ impl Proxy {
 
     /// Lets nothing pass on the connections there are, without a word; new ones work.
     pub fn forget(&self) {
-        let made = self.connections.load(Ordering::SeqCst);
+        let made = self.connections();
         self.weather.send_modify(|weather| weather.silent_below = made);
     }
 
@@ -73,9 +91,10 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, to: u16, weather: watch::Receiver<Weather>, connections: Arc<AtomicU64>) {
+async fn accept(listener: TcpListener, to: u16, weather: watch::Receiver<Weather>, connections: watch::Sender<u64>) {
     while let Ok((client, _)) = listener.accept().await {
-        let number = connections.fetch_add(1, Ordering::SeqCst);
+        let number = *connections.borrow();
+        connections.send_replace(number + 1);
         if weather.borrow().closed {
             continue;
         }

@@ -1,6 +1,7 @@
 //! A streaming pair of Postgres servers under a collector whose URI names both: nothing acknowledged is lost when the
 //! primary goes, and a server that is not the primary is never used.
 
+use audittrail_collector::store::Store;
 use audittrail_tests::clients::{Clients, assert_kept};
 use audittrail_tests::proxy::Proxy;
 use audittrail_tests::served::{Served, document};
@@ -16,6 +17,14 @@ const RECOVERY: Duration = Duration::from_secs(10);
 
 /// The same where no connection tells that its host is gone: a heartbeat notices. No request fails within this time.
 const SILENT_RECOVERY: Duration = Duration::from_secs(14);
+
+/// A network before the primary, and the URI with both hosts that goes through it.
+async fn through_proxy(pair: &Pair, database: &str) -> (Proxy, String) {
+    let port = pair.primary.server().port();
+    let proxy = Proxy::start(port).await;
+    let uri = pair.uri(database).replace(&format!(":{port},"), &format!(":{},", proxy.port));
+    (proxy, uri)
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_when_the_primary_is_killed_and_the_standby_promoted() {
@@ -68,9 +77,7 @@ async fn it_starts_while_the_first_host_is_dead() {
 async fn a_primary_that_vanishes_without_a_word_is_left_for_the_promoted_one() {
     let pair = Pair::start().await;
     let database = pair.create_database().await;
-    let proxy = Proxy::start(pair.primary.server().port()).await;
-    let through =
-        pair.uri(&database).replace(&format!(":{},", pair.primary.server().port()), &format!(":{},", proxy.port));
+    let (proxy, through) = through_proxy(&pair, &database).await;
     let served = Served::start(&document(&through)).await;
     let clients = Clients::start(&served, "a", CLIENTS);
     clients.acknowledge(20).await;
@@ -123,6 +130,40 @@ async fn an_old_primary_that_comes_back_as_if_nothing_had_happened_is_not_writte
     let mut old = PgConnection::connect(&pair.primary.uri(&database)).await.expect("the old primary answers");
     let events: i64 = sqlx::query_scalar("SELECT count(*) FROM event").fetch_one(&mut old).await.expect("readable");
     assert_eq!(events, 1);
+}
+
+/// Connections to it were begun while it was the primary, and are made when another one is known to be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_reaches_an_old_primary_late_is_not_used() {
+    let pair = Pair::start().await;
+    let database = pair.create_database().await;
+    let (proxy, through) = through_proxy(&pair, &database).await;
+    let store = Store::lazy(&document(&through).database).expect("a URI");
+    store.connect().await.expect("the primary answers");
+    let mut old = PgConnection::connect(&pair.primary.uri(&database)).await.expect("the old primary answers");
+    old.execute("ALTER SYSTEM SET synchronous_standby_names = ''").await.expect("valid");
+    old.execute("SELECT pg_reload_conf()").await.expect("valid");
+    pair.promote().await;
+
+    proxy.stall();
+    let begun = proxy.connections();
+    let late = tokio::spawn({
+        let store = store.clone();
+        async move { store.connect().await }
+    });
+    let late_of_pool = tokio::spawn({
+        let store = store.clone();
+        async move { store.open("team-a/acme").await }
+    });
+    proxy.until_connections(begun + 2).await;
+    store.suspect();
+    store.connect().await.expect("the promoted one answers");
+    proxy.resume();
+    assert!(late.await.expect("no panic").is_err());
+    late_of_pool.await.expect("no panic").expect("the promoted one is opened");
+    let opened: Option<String> =
+        sqlx::query_scalar("SELECT to_regclass('head')::text").fetch_one(&mut old).await.expect("readable");
+    assert_eq!(opened, None);
 }
 
 /// A COMMIT that waits for a standby which is away is not acknowledged, and is not lost either.

@@ -81,10 +81,9 @@ impl Store {
             .into_iter()
             .map(|host| with_session(host, database.ca.as_deref()))
             .collect();
-        let first = all[0].clone();
         let hosts = Arc::new(Hosts::new(all));
         let options = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(ACQUIRE_TIMEOUT);
-        let pool = hosts.checking(options).connect_lazy_with(first);
+        let pool = hosts.checking(options).connect_lazy_with(hosts.options().clone());
         let end = CancellationToken::new();
         tokio::spawn(end.clone().run_until_cancelled_owned(Arc::clone(&hosts).follow(pool.clone())));
         Ok(Self {
@@ -118,7 +117,7 @@ impl Store {
     /// A connection of its own to the host that takes writes, for work that would keep one of the pool's for long. What it
     /// is used for belongs into [`Store::unless_lost`].
     pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        self.hosts.connect(&self.pool).await
+        self.hosts.connect().await
     }
 
     /// Why nothing can be written, host by host and without the password; none when a host takes writes. Each host has

@@ -1,7 +1,8 @@
 //! Which of the database's hosts is written to, and which connections are still good.
 //!
 //! sqlx's pool knows one host and no time-outs of its own, so both are added here: every connection is checked when it is
-//! made, taken and given back, and whatever is odd about one wakes a search over all hosts. Only a host that takes writes is
+//! made, taken and given back, and whatever is odd about one wakes a search over all hosts. Each session is told which host
+//! it was made for ([`HOST_SETTING`]): one that was begun before a search may be there only after it. Only a host that takes writes is
 //! ever chosen; of several, the one with the highest timeline, since a promotion starts a new one.
 
 use super::uri;
@@ -27,10 +28,14 @@ const SEARCH_PAUSE: Duration = Duration::from_millis(250);
 /// How long the other hosts are waited for after one has answered as it did before, or does not take writes.
 const SEARCH_GRACE: Duration = Duration::from_secs(1);
 
+/// Setting of a session: place of its host in the connection URI. A pooler in between may drop it.
+const HOST_SETTING: &str = "audittrail.host";
+
 /// The hosts of one pool.
 #[derive(Debug)]
 pub(super) struct Hosts {
     all: Vec<PgConnectOptions>,
+    chosen: Mutex<Chosen>,
     /// Somebody has a reason to look for the primary.
     suspected: Notify,
     /// While several hosts are searched no connection is handed out: an old primary may answer before the new one.
@@ -64,8 +69,10 @@ enum Probe {
 
 impl Hosts {
     pub(super) fn new(all: Vec<PgConnectOptions>) -> Self {
+        let told = |(index, host): (usize, PgConnectOptions)| host.options([(HOST_SETTING, index)]);
         let hosts = Self {
-            all,
+            all: all.into_iter().enumerate().map(told).collect(),
+            chosen: Mutex::default(),
             suspected: Notify::new(),
             searching: watch::Sender::new(false),
             lost: watch::Sender::new(None),
@@ -74,6 +81,15 @@ impl Hosts {
         // The first in the list may be a standby.
         hosts.suspect();
         hosts
+    }
+
+    fn chosen(&self) -> Chosen {
+        *self.chosen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How to connect to the host in use.
+    pub(super) fn options(&self) -> &PgConnectOptions {
+        &self.all[self.chosen().index]
     }
 
     /// Asks for a search: something about the host in use is odd.
@@ -135,11 +151,11 @@ impl Hosts {
     }
 
     /// A checked connection that is not the pool's.
-    pub(super) async fn connect(&self, pool: &PgPool) -> Result<PgConnection, sqlx::Error> {
+    pub(super) async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
         let silent = |_| sqlx::Error::from(std::io::Error::from(std::io::ErrorKind::TimedOut));
         let connected = timeout(CONNECT_TIMEOUT, async {
             self.settled().await;
-            PgConnection::connect_with(&pool.connect_options()).await
+            PgConnection::connect_with(self.options()).await
         });
         let mut connection = connected.await.map_err(silent).flatten().inspect_err(|_| self.suspect())?;
         self.check_writable(&mut connection).await?;
@@ -162,13 +178,17 @@ impl Hosts {
         Ok(())
     }
 
-    /// One round trip: the connection is alive, and its session takes writes.
+    /// One round trip: the connection is alive, and its session takes writes on the host in use.
     async fn check_writable(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        if self.answered(timeout(CHECK_TIMEOUT, is_writable(connection)).await)? {
-            return Ok(());
+        let session = self.answered(timeout(CHECK_TIMEOUT, session(connection)).await)?;
+        if !session.writable {
+            self.suspect();
+            return Err(odd("the server is a standby or read-only, and the collector writes"));
         }
-        self.suspect();
-        Err(odd("the server is a standby or read-only, and the collector writes"))
+        if session.host.is_some_and(|host| host != self.chosen().index) {
+            return Err(odd("the connection is to a host that is no longer in use"));
+        }
+        Ok(())
     }
 
     /// Notes what a connection did not answer.
@@ -185,11 +205,10 @@ impl Hosts {
 
     /// Sends the pool to the host that takes writes, whenever there is a reason to look. Never ends.
     pub(super) async fn follow(self: Arc<Self>, pool: PgPool) {
-        let mut chosen = Chosen::default();
         loop {
             self.suspected.notified().await;
             let mut all_failed = false;
-            while let Err(why) = self.search(&mut chosen, &pool).await {
+            while let Err(why) = self.search(&pool).await {
                 if !all_failed {
                     tracing::warn!(why, "no host of the database takes writes; they are asked again and again");
                 }
@@ -198,15 +217,16 @@ impl Hosts {
             }
             self.searching.send_replace(false);
             if all_failed {
-                tracing::info!(host = uri::name(&self.all[chosen.index]), "the database takes writes again");
+                tracing::info!(host = uri::name(self.options()), "the database takes writes again");
             }
             sleep(SEARCH_PAUSE).await;
         }
     }
 
     /// Asks all hosts and goes to the one that takes writes. The error says what each host said.
-    async fn search(&self, chosen: &mut Chosen, pool: &PgPool) -> Result<(), String> {
-        let probes = self.probe_until_sure(*chosen).await;
+    async fn search(&self, pool: &PgPool) -> Result<(), String> {
+        let chosen = self.chosen();
+        let probes = self.probe_until_sure(chosen).await;
         let Some((next, timeline)) = choose(chosen.index, &probes) else {
             if matches!(probes[chosen.index], Some(Probe::Silent(_) | Probe::ReadOnly) | None) {
                 self.lose();
@@ -215,7 +235,7 @@ impl Hosts {
         };
         let moved = next != chosen.index;
         let was_silent = self.silence.lock().unwrap_or_else(PoisonError::into_inner).take().is_some();
-        *chosen = Chosen { index: next, timeline: Some(timeline) };
+        *self.chosen.lock().unwrap_or_else(PoisonError::into_inner) = Chosen { index: next, timeline: Some(timeline) };
         if moved {
             tracing::warn!(host = uri::name(&self.all[next]), "this host of the database takes the writes from now on");
             pool.set_connect_options(self.all[next].clone());
@@ -300,7 +320,7 @@ fn choose(current: usize, probes: &[Option<Probe>]) -> Option<(usize, u32)> {
 async fn probe(host: &PgConnectOptions, limit: Duration) -> Probe {
     let asked = async {
         let mut connection = PgConnection::connect_with(host).await?;
-        let writable = is_writable(&mut connection).await?;
+        let writable = session(&mut connection).await?.writable;
         let timeline = if writable { timeline(&mut connection).await } else { 0 };
         // It was asked, that is all: how it ends makes no difference.
         let _closed = connection.close().await;
@@ -314,10 +334,20 @@ async fn probe(host: &PgConnectOptions, limit: Duration) -> Probe {
     }
 }
 
-/// False on a standby, and where writes were switched off. By the simple protocol: no prepared statement is left behind.
-async fn is_writable(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let row = sqlx::raw_sql("SHOW transaction_read_only").fetch_one(connection).await?;
-    Ok(row.try_get::<String, _>(0)? == "off")
+/// What a session says of itself.
+struct Session {
+    /// False on a standby, and where writes were switched off.
+    writable: bool,
+    /// [`HOST_SETTING`].
+    host: Option<usize>,
+}
+
+/// Asks by the simple protocol: no prepared statement is left behind.
+async fn session(connection: &mut PgConnection) -> Result<Session, sqlx::Error> {
+    let statement = "SELECT current_setting('transaction_read_only'), current_setting('audittrail.host', true)";
+    let row = sqlx::raw_sql(statement).fetch_one(connection).await?;
+    let host: Option<String> = row.try_get(1)?;
+    Ok(Session { writable: row.try_get::<String, _>(0)? == "off", host: host.and_then(|host| host.parse().ok()) })
 }
 
 /// The first eight digits of a WAL file's name. Zero where the server has no such names to tell.
