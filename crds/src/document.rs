@@ -265,7 +265,7 @@ impl Forwarding {
     }
 
     /// Tells one configuration of a forwarding from another: the first 16 hexadecimal digits of SHA-256 of the entry, its key
-    /// included and its generation not.
+    /// included and its generation not. Not to be shown, for the key's sake: collectors report another hash made of it.
     pub fn configuration_hash(&self) -> String {
         let content = Self { generation: 0, ..self.clone() };
         let json = serde_json::to_vec(&content).expect("plain data with text as keys always has a JSON form");

@@ -165,7 +165,8 @@ pub struct Forwarding {
     /// Status code of the answer that `last_error` tells of; absent when there was no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error_code: Option<u16>,
-    /// The configuration that these facts speak of ([`crate::document::Forwarding::configuration_hash`]).
+    /// The configuration that these facts speak of: 16 hexadecimal digits made of [`crate::document::Forwarding::configuration_hash`]
+    /// and a secret of the trail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration_hash: Option<String>,
     /// Events stored and not yet delivered.

@@ -271,16 +271,19 @@ impl Store {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Every forwarding that ever had a cursor, by name, with its lag behind the head.
+    /// Every forwarding that ever had a cursor, by name, with its lag behind the head. Configurations have hashes of the trail's
+    /// own: their write keys are in them, and a guess of one must not be told right by who reads a status.
     pub async fn forwarding_facts(&self) -> Result<Vec<report::Forwarding>, sqlx::Error> {
         let rows: Vec<FactsRow> = sqlx::query_as(
             "SELECT f.name, f.generation, f.state, f.last_error, f.last_error_code, f.last_success, f.retrying_since,
-                    f.configuration_hash, f.delivered_sequence, f.delivered, f.filtered,
+                    left(encode(sha256(cursor_key.key || convert_to('configuration ' || f.configuration_hash, 'UTF8')), 'hex'), 16)
+                        AS configuration_hash,
+                    f.delivered_sequence, f.delivered, f.filtered,
                     (SELECT count(*) FROM parked WHERE forwarding = f.name) AS parked,
                     greatest(head.next_sequence - f.next_sequence, 0) AS lag_events,
                     greatest(coalesce(floor(extract(epoch FROM clock_timestamp() - oldest.received_at)), 0), 0)::bigint
                         AS lag_seconds
-             FROM forwarding f CROSS JOIN head
+             FROM forwarding f CROSS JOIN head CROSS JOIN cursor_key
              LEFT JOIN LATERAL (SELECT received_at FROM event WHERE sequence >= f.next_sequence
                                 ORDER BY sequence LIMIT 1) oldest ON true
              ORDER BY f.name",

@@ -53,6 +53,25 @@ async fn a_lease_is_held_by_one_and_free_again_when_it_is_given_back() {
     assert!(setup.take(SECOND, 1).await.is_some());
 }
 
+/// The status is read by people who may not know the write key, which the configuration has: the hash is none that they
+/// could make of a guess.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_trail_says_another_hash_of_the_same_configuration() {
+    let mut hashes = Vec::new();
+    for _ in 0..2 {
+        let setup = prepared().await;
+        let hash = async |asker| {
+            assert!(setup.store.disable_forwarding(asker).await.expect("the database answers"));
+            setup.facts().await.configuration_hash.expect("a hash")
+        };
+        let first = hash(asker(FIRST, 1)).await;
+        assert_ne!(hash(Asker { configuration_hash: "other", ..asker(FIRST, 1) }).await, first);
+        assert_eq!(hash(asker(SECOND, 1)).await, first);
+        hashes.push(first);
+    }
+    assert_ne!(hashes[0], hashes[1]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_holder_cannot_move_the_cursor_or_say_how_it_stands() {
     let setup = prepared().await;
