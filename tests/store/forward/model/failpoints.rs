@@ -1,6 +1,6 @@
 //! Where the forwarder is killed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 /// Every failpoint of the engine.
@@ -45,4 +45,14 @@ impl Killed {
     pub fn spared(&self) -> Vec<&'static str> {
         FAILPOINTS.into_iter().filter(|failpoint| self.times(failpoint) == 0).collect()
     }
+}
+
+#[test]
+fn every_failpoint_of_the_forwarder_is_aimed_at() {
+    let sources =
+        std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../collector/src/forward")).expect("a directory");
+    let files = sources.map(|entry| entry.expect("readable").path()).filter(|path| path.is_file());
+    let text: String = files.map(|path| std::fs::read_to_string(path).expect("text")).collect();
+    let set: BTreeSet<&str> = text.split("fail_point!(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(set, BTreeSet::from(FAILPOINTS));
 }
