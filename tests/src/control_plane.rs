@@ -118,8 +118,15 @@ impl ControlPlane {
     /// # Panics
     /// When it fails; the message has its words.
     pub fn kubectl(&self, arguments: &[&str], input: &str) -> String {
-        let done = self.kubectl_as(&self.directory.join("kubeconfig"), arguments, input);
-        done.unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}"))
+        self.try_kubectl(arguments, input).unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}"))
+    }
+
+    /// Runs kubectl as administrator, with `input`, and returns what it prints.
+    ///
+    /// # Errors
+    /// kubectl's own words when it fails.
+    pub fn try_kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
+        self.kubectl_as(&self.directory.join("kubeconfig"), arguments, input)
     }
 
     /// Runs kubectl with this kubeconfig and returns what it prints.
