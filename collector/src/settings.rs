@@ -162,6 +162,7 @@ mod tests {
             name: _,
             generation: _,
             enabled: _,
+            incomplete: _,
             endpoint: _,
             write_key: _,
             start_from: _,

@@ -127,7 +127,7 @@ fn unknown(entry: &document::Forwarding) -> report::Forwarding {
 }
 
 fn state_without_facts(entry: &document::Forwarding) -> report::State {
-    if entry.enabled { report::State::Pending } else { report::State::Disabled }
+    if entry.is_wanted() { report::State::Pending } else { report::State::Disabled }
 }
 
 #[cfg(test)]

@@ -227,6 +227,9 @@ pub struct Forwarding {
     pub generation: i64,
     /// The toggle.
     pub enabled: bool,
+    /// Off only because something that it names is missing: it keeps its place, and retention waits for it as if it were on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub incomplete: bool,
     /// Base URL of the source, without `/v1/batch`.
     pub endpoint: String,
     /// The source's write key.
@@ -254,6 +257,7 @@ impl Forwarding {
             name: name.into(),
             generation: 0,
             enabled: true,
+            incomplete: false,
             endpoint: endpoint.into(),
             write_key,
             ca: None,
@@ -262,6 +266,11 @@ impl Forwarding {
             format: Format::default(),
             delivery: Delivery::default(),
         }
+    }
+
+    /// Whether somebody wants it to deliver, be it able to or not.
+    pub fn is_wanted(&self) -> bool {
+        self.enabled || self.incomplete
     }
 
     /// Tells one configuration of a forwarding from another: the first 16 hexadecimal digits of SHA-256 of the entry, its key
@@ -364,6 +373,7 @@ mod tests {
         let others = [
             entry(),
             Forwarding { enabled: false, ..entry() },
+            Forwarding { incomplete: true, ..entry() },
             Forwarding { endpoint: "https://other.example".to_owned(), ..entry() },
             Forwarding { write_key: Sensitive::new("l"), ..entry() },
             Forwarding { ca: Some("c".to_owned()), ..entry() },

@@ -112,8 +112,14 @@ async fn a_missing_secret_is_named_and_blocks_no_other_forwarding() {
     assert!(condition(&broken, "Ready").message.contains("Secret nowhere does not exist"));
     assert_eq!(condition(&broken, "ReferencesResolved").status, "False");
     assert_eq!(condition(&broken, "Stalled").status, "True");
-    let document = setup.document("acme", "has the sound one", |document| entry(document, "sound").is_some()).await;
-    assert!(entry(&document, "broken").is_none());
+    let both = |document: &Document| entry(document, "sound").is_some() && entry(document, "broken").is_some();
+    let document = setup.document("acme", "has both", both).await;
+    assert!(entry(&document, "sound").is_some_and(|entry| entry.enabled));
+    let incomplete = |document: &Document| {
+        entry(document, "broken")
+            .is_some_and(|entry| entry.incomplete && !entry.enabled && entry.write_key.reveal().is_empty())
+    };
+    assert!(incomplete(&document));
 
     setup.secret("nowhere", json!({"other": "x"})).await;
     let broken = setup.forwarding_says("broken", "SecretInvalid").await;
@@ -121,11 +127,12 @@ async fn a_missing_secret_is_named_and_blocks_no_other_forwarding() {
     setup.secret("nowhere", json!({"writeKey": "found"})).await;
     let broken = setup.forwarding_says("broken", "TrailNotReady").await;
     assert_eq!(condition(&broken, "ReferencesResolved").status, "True");
-    setup.document("acme", "has both", |document| document.forwardings.len() == 2).await;
+    let complete = |document: &Document| entry(document, "broken").is_some_and(|entry| entry.enabled);
+    setup.document("acme", "has all of it", complete).await;
 
     setup.delete::<Secret>("nowhere").await;
     setup.forwarding_says("broken", "SecretMissing").await;
-    setup.document("acme", "has one again", |document| document.forwardings.len() == 1).await;
+    setup.document("acme", "lacks something again", incomplete).await;
 }
 
 #[tokio::test]

@@ -143,10 +143,21 @@ async fn a_segment_that_fills_slowly_is_shortened() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_enabled_forwarding_holds_what_it_has_not_delivered() {
+    hold_and_let_go(|_| {}).await;
+}
+
+/// Its Secret is away for a weekend, say.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forwarding_that_lacks_something_holds_what_it_has_not_delivered() {
+    hold_and_let_go(|entry| (entry.enabled, entry.incomplete) = (false, true)).await;
+}
+
+async fn hold_and_let_go(change: impl Fn(&mut Forwarding)) {
     let mut trail = Trail::start(|_| {}).await;
     trail.cross_the_first_end().await;
     trail.apply(|document| document.forwardings = vec![forwarding(document)]);
     trail.until("it has a cursor", "SELECT count(*) = 1 FROM forwarding").await;
+    trail.apply(|document| change(&mut document.forwardings[0]));
     trail.run("UPDATE event SET received_at = received_at - interval '2 hours' WHERE id = 'last-of-0'").await;
     trail.apply(|document| document.retention_seconds = Some(HOUR));
     let held = || async { trail.log().await["retentionHeld"]["forwardings"] == json!(["to-nobody"]) };

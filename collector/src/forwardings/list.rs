@@ -61,7 +61,7 @@ pub async fn list_forwardings(
 
 fn forwardings(document: &Document, facts: Vec<report::Forwarding>) -> Forwardings {
     let shown = |(entry, facts): (&Forwarding, report::Forwarding)| ForwardingStatus {
-        enabled: entry.enabled,
+        enabled: entry.is_wanted(),
         message: words::message(&facts),
         facts,
     };

@@ -30,9 +30,9 @@ struct Oldest {
     dropping: bool,
 }
 
-/// Names of the forwardings that hold events back.
+/// Names of the forwardings that hold events back: what they name may be missing for a while.
 fn enabled(document: &Document) -> Vec<String> {
-    document.forwardings.iter().filter(|entry| entry.enabled).map(|entry| entry.name.clone()).collect()
+    document.forwardings.iter().filter(|entry| entry.is_wanted()).map(|entry| entry.name.clone()).collect()
 }
 
 impl Store {

@@ -1,20 +1,34 @@
 //! Stage build: a forwarding's entry in the trail's configuration document. Pure, and cannot fail.
 
 use super::validate::Valid;
-use audittrail_crds::document::{Forwarding, StartFrom};
+use audittrail_crds::AuditForwarding;
+use audittrail_crds::document::{Forwarding, Sensitive, StartFrom};
 use audittrail_crds::forwarding::{self, HttpApi, Position};
 use kube::ResourceExt;
 
 /// The entry, with generation 0: the document gives it one.
 pub fn entry(valid: &Valid) -> Forwarding {
-    let spec = &valid.forwarding.spec;
     Forwarding {
-        name: valid.forwarding.name_any(),
-        generation: 0,
-        enabled: spec.enabled,
-        endpoint: endpoint(&spec.source.http_api),
+        enabled: valid.forwarding.spec.enabled,
+        incomplete: false,
         write_key: valid.write_key.clone(),
         ca: valid.authorities.clone(),
+        ..incomplete(&valid.forwarding)
+    }
+}
+
+/// The entry of a forwarding that names what is not there: nothing is sent. It has its cursor from the moment of its creation,
+/// and what it has not delivered is kept.
+pub fn incomplete(forwarding: &AuditForwarding) -> Forwarding {
+    let spec = &forwarding.spec;
+    Forwarding {
+        name: forwarding.name_any(),
+        generation: 0,
+        enabled: false,
+        incomplete: spec.enabled,
+        endpoint: endpoint(&spec.source.http_api),
+        write_key: Sensitive::new(""),
+        ca: None,
         start_from: spec.start_from.as_ref().map_or(StartFrom::Now, start),
         filter: spec.filter.clone().unwrap_or_default(),
         format: spec.format,

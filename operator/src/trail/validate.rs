@@ -38,8 +38,8 @@ pub struct Valid {
     pub kept: Kept,
     /// The present configuration document, when there is a readable one.
     pub document: Option<Document>,
-    /// Entries of the forwardings that are valid, by name, without generation. The others are
-    /// left out, and say so in their own status.
+    /// Entries of the forwardings, by name, without generation. Those that name what is not there are incomplete, and say so
+    /// in their own status.
     pub forwardings: Vec<document::Forwarding>,
     /// For how long events are kept, in seconds; for ever when `None`.
     pub retention_seconds: Option<i64>,
@@ -146,8 +146,10 @@ pub fn validate(inputs: &Inputs) -> Result<Valid, Invalid> {
         forwardings: inputs
             .forwardings
             .iter()
-            .filter_map(|one| forwarding::validate::validate(one).ok())
-            .map(|valid| forwarding::build::entry(&valid))
+            .map(|one| match forwarding::validate::validate(one) {
+                Ok(valid) => forwarding::build::entry(&valid),
+                Err(_) => forwarding::build::incomplete(&one.forwarding),
+            })
             .collect(),
         retention_seconds: trail.spec.retention.as_deref().and_then(seconds),
         catalogue,

@@ -244,14 +244,19 @@ fn what_the_log_held_is_taken_from_the_live_status() {
 }
 
 #[test]
-fn an_invalid_forwarding_is_left_out_and_stops_no_other() {
+fn an_invalid_forwarding_sends_nothing_keeps_its_place_and_stops_no_other() {
     let mut inputs = inputs(&managed());
     let mut broken = forwarding_inputs(&json!({"region": "US"}));
     broken.write_key = None;
-    inputs.forwardings = vec![broken, forwarding_inputs(&json!({"region": "EU"}))];
-    let endpoints: Vec<String> =
-        validate(&inputs).expect("valid").forwardings.into_iter().map(|entry| entry.endpoint).collect();
-    assert_eq!(endpoints, ["https://events.eu1.segmentapis.com"]);
+    let mut off = broken.clone();
+    off.forwarding.spec.enabled = false;
+    inputs.forwardings = vec![broken, off, forwarding_inputs(&json!({"region": "EU"}))];
+    let entries = validate(&inputs).expect("valid").forwardings;
+    let of = |entry: &document::Forwarding| (entry.enabled, entry.incomplete, entry.write_key.reveal().is_empty());
+    assert_eq!(
+        entries.iter().map(of).collect::<Vec<_>>(),
+        [(false, true, true), (false, false, true), (true, false, false)]
+    );
 }
 
 #[test]
