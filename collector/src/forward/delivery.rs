@@ -55,6 +55,8 @@ pub struct Delivery<'a> {
     /// State and error as last written.
     written: Option<(State, Option<String>)>,
     failed_probes: u32,
+    /// A probe was refused for the key or the endpoint: the next one has to pass before an event is sent.
+    barred: bool,
     /// When to probe, if there is nothing to send until then.
     probe_at: Instant,
 }
@@ -79,6 +81,7 @@ impl<'a> Delivery<'a> {
             waits: false,
             written: None,
             failed_probes: 0,
+            barred: false,
             probe_at: Instant::now() + FIRST_PROBE_AFTER,
         }
     }
@@ -91,7 +94,8 @@ impl<'a> Delivery<'a> {
     /// Delivers batches, until they have to come from the cursor anew.
     pub async fn run(&mut self, batches: &mut mpsc::Receiver<Batch>) -> Result<(), Stop> {
         loop {
-            if self.lease.standing().replays {
+            // Where the source is not well, they would only be in the way.
+            if self.lease.standing().replays && self.failed_probes == 0 {
                 self.replay().await?;
             }
             let Some(batch) = self.next(batches).await? else { continue };
@@ -107,7 +111,8 @@ impl<'a> Delivery<'a> {
         let probes = !self.waits && self.lease.standing().refused_in_a_row < REFUSED_IN_A_ROW_MAX;
         let wake = Instant::now() + IDLE_MAX;
         let wake = if probes { wake.min(self.probe_at) } else { wake };
-        match self.lease.keep(timeout_at(wake, batches.recv())).await? {
+        let batch = async { if self.barred { std::future::pending().await } else { batches.recv().await } };
+        match self.lease.keep(timeout_at(wake, batch)).await? {
             Ok(Some(batch)) => return Ok(Some(batch)),
             Ok(None) => return Err(Stop::Lost),
             Err(_) => {}
@@ -118,18 +123,22 @@ impl<'a> Delivery<'a> {
         Ok(None)
     }
 
-    /// Asks the source whether it is there, since there is nothing to send that would show it.
-    async fn probe(&mut self) -> Result<(), Stop> {
+    /// Asks the source whether it is there, since there is nothing to send that would show it. True if it is.
+    pub(super) async fn probe(&mut self) -> Result<bool, Stop> {
         match self.lease.keep(self.route.sender.probe(Timestamp::now())).await? {
             Ok(()) => {
                 self.failed_probes = 0;
+                self.barred = false;
                 self.probe_at = Instant::now() + PROBE_EVERY;
-                self.record(State::Accepting, None).await
+                self.record(State::Accepting, None).await?;
+                Ok(true)
             }
             Err(fault) => {
                 self.probe_at = Instant::now() + schedule::wait(fault.verdict, self.failed_probes, rand::random());
                 self.failed_probes = self.failed_probes.saturating_add(1);
-                self.record(fault.state(), Some(&fault)).await
+                self.barred |= refuses_place(&fault);
+                self.record(fault.state(), Some(&fault)).await?;
+                Ok(false)
             }
         }
     }
@@ -174,15 +183,20 @@ impl<'a> Delivery<'a> {
         Ok(())
     }
 
+    /// Sends once.
+    pub(super) async fn send(&mut self, items: &[Item]) -> Result<Result<(), Fault>, Stop> {
+        self.lease.keep(sleep_until(self.pace.free_at())).await?;
+        self.pace.sends(items.len(), Instant::now());
+        fail::fail_point!("forward::before-send");
+        let answer = self.lease.keep(self.route.sender.batch(items, Timestamp::now())).await?;
+        fail::fail_point!("forward::after-send");
+        Ok(answer)
+    }
+
     /// Sends until the source accepts, or refuses for what is in the batch: then with why.
-    pub(super) async fn attempt(&mut self, items: &[Item]) -> Result<Option<Fault>, Stop> {
+    async fn attempt(&mut self, items: &[Item]) -> Result<Option<Fault>, Stop> {
         loop {
-            self.lease.keep(sleep_until(self.pace.free_at())).await?;
-            self.pace.sends(items.len(), Instant::now());
-            fail::fail_point!("forward::before-send");
-            let answer = self.lease.keep(self.route.sender.batch(items, Timestamp::now())).await?;
-            fail::fail_point!("forward::after-send");
-            match answer {
+            match self.send(items).await? {
                 Err(fault) if !matches!(fault.verdict, Verdict::TooLarge | Verdict::Refused) => {
                     self.wait_out(fault).await?;
                 }
@@ -197,12 +211,11 @@ impl<'a> Delivery<'a> {
     /// Waits until there is reason to send again: after a refusal of key or endpoint, a probe has to
     /// pass first, so that no event is shown to a place which may be the wrong one.
     async fn wait_out(&mut self, mut fault: Fault) -> Result<(), Stop> {
+        let mut needs_probe = false;
         loop {
-            let wait = schedule::wait(fault.verdict, self.failures, rand::random());
+            needs_probe |= refuses_place(&fault);
+            self.failed(&fault, self.failures).await?;
             self.failures = self.failures.saturating_add(1);
-            let needs_probe = matches!(fault.verdict, Verdict::KeyRefused | Verdict::EndpointRefused);
-            self.record(fault.state(), Some(&fault)).await?;
-            self.lease.keep(sleep(wait)).await?;
             if !needs_probe {
                 return Ok(());
             }
@@ -211,6 +224,13 @@ impl<'a> Delivery<'a> {
                 Err(next) => fault = next,
             }
         }
+    }
+
+    /// Says that an attempt failed, and waits until the next one, which follows so many that failed.
+    pub(super) async fn failed(&mut self, fault: &Fault, before: u32) -> Result<(), Stop> {
+        let wait = schedule::wait(fault.verdict, before, rand::random());
+        self.record(fault.state(), Some(fault)).await?;
+        self.lease.keep(sleep(wait)).await
     }
 
     /// Moves the cursor past a part that the source accepted.
@@ -222,7 +242,10 @@ impl<'a> Delivery<'a> {
         let events = i64::try_from(part.len()).unwrap_or(i64::MAX);
         fail::fail_point!("forward::before-move");
         let delivered = Delivered { last_sequence: newest.sequence, events };
-        self.lease.advance(Passed { next_sequence, epoch, filtered }, delivered).await?;
+        let parked = self.lease.standing().parked_ahead;
+        let sent: Vec<Place> =
+            if parked { batch.items[part.clone()].iter().map(Item::place).collect() } else { Vec::new() };
+        self.lease.advance(Passed { next_sequence, epoch, filtered }, delivered, &sent).await?;
         fail::fail_point!("forward::after-move");
         self.body.accepted();
         self.accepts();
@@ -300,8 +323,12 @@ impl<'a> Delivery<'a> {
     }
 }
 
+/// Whether a fault says that this may be the wrong place to show events to.
+fn refuses_place(fault: &Fault) -> bool {
+    matches!(fault.verdict, Verdict::KeyRefused | Verdict::EndpointRefused)
+}
+
 /// What is written of a refused event.
 pub(super) fn refusal<'a>(item: &Item, fault: &'a Fault) -> Refused<'a> {
-    let place = Place { epoch: item.epoch, sequence: item.sequence };
-    Refused { place, code: fault.code, reason: &fault.error }
+    Refused { place: item.place(), code: fault.code, reason: &fault.error }
 }

@@ -3,6 +3,7 @@
 
 use crate::event::{StoredEvent, rfc3339_microseconds};
 use crate::segment;
+use crate::store::parked::Place;
 use audittrail_crds::document::{Delivery, Format};
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -50,6 +51,13 @@ pub struct Item {
     pub epoch: i64,
     /// The JSON of the item, at most [`segment::encode::ITEM_MAX_BYTES`].
     pub json: Bytes,
+}
+
+impl Item {
+    /// Where its event stands.
+    pub fn place(&self) -> Place {
+        Place { epoch: self.epoch, sequence: self.sequence }
+    }
 }
 
 /// Encodes an event of the log `log_id`, which is that of `workspace`.

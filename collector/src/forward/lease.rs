@@ -101,18 +101,20 @@ impl Lease {
         }
     }
 
-    /// Moves the cursor past what the source accepted.
-    pub async fn advance(&mut self, passed: Passed, delivered: Delivered) -> Result<(), Stop> {
+    /// Moves the cursor past what the source accepted, of which `sent` may be parked.
+    pub async fn advance(&mut self, passed: Passed, delivered: Delivered, sent: &[Place]) -> Result<(), Stop> {
         let taken = Instant::now();
         let Claim { store, .. } = &self.claim;
-        let moved = store.move_cursor(self.claim.asker(), self.cursor(), passed, delivered).await?;
+        let moved = store.move_cursor(self.claim.asker(), self.cursor(), passed, delivered, sent);
+        let moved = store.unless_lost(moved).await?;
         self.shown(taken, moved)
     }
 
     /// Moves the cursor past what the filter left out.
     pub async fn pass_filtered(&mut self, passed: Passed) -> Result<(), Stop> {
         let taken = Instant::now();
-        let moved = self.claim.store.pass_filtered(self.claim.asker(), self.cursor(), passed).await?;
+        let Claim { store, .. } = &self.claim;
+        let moved = store.unless_lost(store.pass_filtered(self.claim.asker(), self.cursor(), passed)).await?;
         self.shown(taken, moved)
     }
 
@@ -121,7 +123,8 @@ impl Lease {
     pub async fn park(&mut self, filtered: i64, refused: Refused<'_>) -> Result<bool, Stop> {
         let taken = Instant::now();
         let Claim { store, .. } = &self.claim;
-        match store.park(self.claim.asker(), self.cursor(), filtered, refused, PARKED_MAX).await? {
+        let parked = store.park(self.claim.asker(), self.cursor(), filtered, refused, PARKED_MAX);
+        match store.unless_lost(parked).await? {
             Parking::Done(standing) => self.shown(taken, Some(standing)).map(|()| true),
             Parking::Full => Ok(false),
             Parking::Lost => Err(Stop::Lost),
@@ -131,27 +134,31 @@ impl Lease {
     /// Takes the events back that were parked since the source last accepted any, and the cursor with them.
     pub async fn unpark(&mut self, refused: Refused<'_>) -> Result<(), Stop> {
         let taken = Instant::now();
-        let moved = self.claim.store.unpark(self.claim.asker(), self.cursor(), refused).await?;
+        let Claim { store, .. } = &self.claim;
+        let moved = store.unless_lost(store.unpark(self.claim.asker(), self.cursor(), refused)).await?;
         self.shown(taken, moved)
     }
 
     /// Forgets parked events which the source has accepted now.
     pub async fn finish_replay(&mut self, events: &[Place]) -> Result<(), Stop> {
         let taken = Instant::now();
-        let shown = self.claim.store.finish_replay(self.claim.asker(), events).await?;
+        let Claim { store, .. } = &self.claim;
+        let shown = store.unless_lost(store.finish_replay(self.claim.asker(), events)).await?;
         self.shown(taken, shown)
     }
 
     /// Keeps a parked event which the source has refused again.
     pub async fn refuse_replay(&mut self, refused: Refused<'_>) -> Result<(), Stop> {
         let taken = Instant::now();
-        let shown = self.claim.store.refuse_replay(self.claim.asker(), refused).await?;
+        let Claim { store, .. } = &self.claim;
+        let shown = store.unless_lost(store.refuse_replay(self.claim.asker(), refused)).await?;
         self.shown(taken, shown)
     }
 
     /// Writes how delivery stands.
     pub async fn record(&self, fact: Fact<'_>) -> Result<(), Stop> {
-        let written = self.claim.store.record_state(self.claim.asker(), fact).await?;
+        let Claim { store, .. } = &self.claim;
+        let written = store.unless_lost(store.record_state(self.claim.asker(), fact)).await?;
         if written { Ok(()) } else { Err(Stop::Lost) }
     }
 

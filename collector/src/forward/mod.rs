@@ -85,7 +85,8 @@ pub async fn run(
         }
     }
     let names: Vec<String> = tasks.by_name.keys().cloned().collect();
-    tasks.end(names).await;
+    tasks.abort(&names).await;
+    release(&tasks.store, &names, replica).await;
 }
 
 /// What a replica's forwardings share. Clones are cheap.
@@ -128,7 +129,7 @@ impl Tasks {
     async fn apply(&mut self, document: &Document) {
         let wanted = |name: &String| document.forwardings.iter().any(|entry| entry.name == *name);
         let gone: Vec<String> = self.by_name.keys().filter(|name| !wanted(name)).cloned().collect();
-        self.end(gone).await;
+        self.abort(&gone).await;
         for entry in &document.forwardings {
             let plan = Plan::of(document, entry);
             match self.by_name.get(&entry.name) {
@@ -137,6 +138,9 @@ impl Tasks {
                 _ => self.start(plan, document.generation).await,
             }
         }
+        // However long the database takes: what else changed, now or next, does not wait for it.
+        let (store, replica) = (self.store.clone(), self.replica);
+        tokio::spawn(async move { release(&store, &gone, replica).await });
     }
 
     async fn start(&mut self, plan: Plan, document_generation: i64) {
@@ -157,21 +161,23 @@ impl Tasks {
         self.by_name.insert(plan.entry.name.clone(), Task { plan, generation, running });
     }
 
-    /// Ends tasks and gives their leases back, so that another replica goes on at once.
-    async fn end(&mut self, names: Vec<String>) {
-        let ended = names.iter().filter_map(|name| self.by_name.remove(name));
-        join_all(ended.map(Task::abort)).await;
-        join_all(names.iter().map(|name| self.release(name))).await;
+    async fn abort(&mut self, names: &[String]) {
+        let aborted = names.iter().filter_map(|name| self.by_name.remove(name));
+        join_all(aborted.map(Task::abort)).await;
     }
+}
 
-    async fn release(&self, name: &str) {
+/// Gives the leases of tasks that have ended back, so that another replica goes on at once.
+async fn release(store: &Store, names: &[String], replica: Uuid) {
+    join_all(names.iter().map(async |name| {
         fail::fail_point!("forward::before-release");
-        match timeout(RELEASE_TIMEOUT, self.store.release_lease(name, self.replica)).await {
+        match timeout(RELEASE_TIMEOUT, store.release_lease(name, replica)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(forwarding = name, %error, "a lease could not be given back"),
             Err(_) => tracing::warn!(forwarding = name, "a lease could not be given back in time"),
         }
-    }
+    }))
+    .await;
 }
 
 impl Plan {

@@ -49,14 +49,17 @@ pub async fn forward(claim: Claim, plan: &Plan, shared: &Shared) -> Infallible {
 pub async fn disable(claim: Claim, entry: &Forwarding) -> Infallible {
     let mut outage = Outage::new(&claim.forwarding);
     prepare(&claim, entry, &mut outage).await;
-    while !outage.settled(claim.store.disable_forwarding(claim.asker()).await).await {}
+    let store = &claim.store;
+    while !outage.settled(store.unless_lost(store.disable_forwarding(claim.asker())).await).await {}
     std::future::pending().await
 }
 
 /// Makes the cursor where there is none, also of a forwarding that is off: `startFrom: Now` means the moment of its
 /// creation.
 async fn prepare(claim: &Claim, entry: &Forwarding, outage: &mut Outage<'_>) {
-    while !outage.settled(claim.store.prepare_forwarding(entry, claim.asker().generation).await).await {}
+    let store = &claim.store;
+    let prepared = || store.unless_lost(store.prepare_forwarding(entry, claim.asker().generation));
+    while !outage.settled(prepared().await).await {}
 }
 
 /// Waits for the database, and logs once that it does.

@@ -172,7 +172,8 @@ fn verdict(
 }
 
 /// Raises the epoch in a transaction that holds the head's lock. Forwardings which were past the log's end go on
-/// from there, since its next events get those sequences anew.
+/// from there, since its next events get those sequences anew. Every lease ends: a batch that was read before may hold
+/// events that are no longer there, and must not move a cursor past others.
 pub(super) async fn raise(connection: &mut PgConnection, restored: &Restored) -> Result<i64, sqlx::Error> {
     let epoch: i64 = sqlx::query_scalar("UPDATE head SET epoch = greatest(epoch, $1) + 1 RETURNING epoch")
         .bind(restored.above)
@@ -186,8 +187,9 @@ pub(super) async fn raise(connection: &mut PgConnection, restored: &Restored) ->
     .execute(&mut *connection)
     .await?;
     sqlx::query(
-        "UPDATE forwarding SET next_sequence = head.next_sequence FROM head
-         WHERE forwarding.next_sequence > head.next_sequence",
+        "UPDATE forwarding SET next_sequence = least(forwarding.next_sequence, head.next_sequence),
+             holder = NULL, lease_until = NULL
+         FROM head",
     )
     .execute(connection)
     .await?;

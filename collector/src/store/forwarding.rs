@@ -5,6 +5,7 @@
 //! whose document is not the newest applied one neither takes a lease nor moves a cursor.
 
 use super::Store;
+use super::parked::Place;
 use audittrail_crds::report::{self, State};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct Standing {
     pub refused_in_a_row: i32,
     /// Somebody asked to send parked events again.
     pub replays: bool,
+    /// Events lie ahead that are parked: the cursor was made anew.
+    pub parked_ahead: bool,
 }
 
 /// The columns of [`Standing`], of a row of `forwarding`.
@@ -43,7 +46,8 @@ macro_rules! standing {
     () => {
         "(SELECT log_id FROM head) AS log_id, epoch, next_sequence, (SELECT head.epoch FROM head) AS log_epoch,
          cardinality(refused_in_a_row) AS refused_in_a_row,
-         EXISTS (SELECT FROM parked WHERE forwarding = name AND replay_asked_at IS NOT NULL) AS replays"
+         EXISTS (SELECT FROM parked WHERE forwarding = name AND replay_asked_at IS NOT NULL) AS replays,
+         EXISTS (SELECT FROM parked WHERE forwarding = name AND sequence >= next_sequence) AS parked_ahead"
     };
 }
 
@@ -160,24 +164,36 @@ impl Store {
 
     /// Moves the cursor past a part of the log of which the source accepted events, and makes the lease last [`LEASE`]
     /// from now on. None when the lease, the generation or the cursor is no longer what the sender took it for.
+    ///
+    /// `sent` are those of the accepted events of which there may be a parked copy: what the source has is not parked.
     pub async fn move_cursor(
         &self,
         asker: Asker<'_>,
         from: Cursor,
         passed: Passed,
         delivered: Delivered,
+        sent: &[Place],
     ) -> Result<Option<Standing>, sqlx::Error> {
+        let (epochs, sequences): (Vec<i64>, Vec<i64>) = sent.iter().map(|place| (place.epoch, place.sequence)).unzip();
         sqlx::query_as(concat!(
-            "UPDATE forwarding
-             SET next_sequence = $6, epoch = $7, filtered = filtered + $8,
-                 delivered_sequence = $9, delivered = delivered + $10, refused_in_a_row = '{}',
-                 state = $11, last_error = NULL, last_error_code = NULL, retrying_since = NULL,
-                 last_success = clock_timestamp(), generation = $12, configuration_hash = $13,
-                 lease_until = clock_timestamp() + make_interval(secs => $14)
-             WHERE ",
+            "WITH moved AS (
+                UPDATE forwarding
+                SET next_sequence = $6, epoch = $7, filtered = filtered + $8,
+                    delivered_sequence = $9, delivered = delivered + $10, refused_in_a_row = '{}',
+                    state = $11, last_error = NULL, last_error_code = NULL, retrying_since = NULL,
+                    last_success = clock_timestamp(), generation = $12, configuration_hash = $13,
+                    lease_until = clock_timestamp() + make_interval(secs => $14)
+                WHERE ",
             fence!(),
             " AND next_sequence = $4 AND epoch = $5 RETURNING ",
-            standing!()
+            standing!(),
+            "),
+             forgotten AS (
+                DELETE FROM parked USING unnest($15::bigint[], $16::bigint[]) AS sent (epoch, sequence)
+                WHERE forwarding = $1 AND parked.epoch = sent.epoch AND parked.sequence = sent.sequence
+                  AND EXISTS (SELECT FROM moved)
+             )
+             SELECT * FROM moved"
         ))
         .bind(asker.forwarding)
         .bind(asker.replica)
@@ -193,6 +209,8 @@ impl Store {
         .bind(asker.entry_generation)
         .bind(asker.configuration_hash)
         .bind(LEASE.as_secs_f64())
+        .bind(epochs)
+        .bind(sequences)
         .fetch_optional(&self.pool)
         .await
     }
@@ -274,13 +292,15 @@ impl Store {
     /// Every forwarding that ever had a cursor, by name, with its lag behind the head. Configurations have hashes of the trail's
     /// own: their write keys are in them, and a guess of one must not be told right by who reads a status.
     pub async fn forwarding_facts(&self) -> Result<Vec<report::Forwarding>, sqlx::Error> {
+        // What retention has dropped does not wait any more.
+        let oldest = self.oldest_sequence().await?;
         let rows: Vec<FactsRow> = sqlx::query_as(
             "SELECT f.name, f.generation, f.state, f.last_error, f.last_error_code, f.last_success, f.retrying_since,
                     left(encode(sha256(cursor_key.key || convert_to('configuration ' || f.configuration_hash, 'UTF8')), 'hex'), 16)
                         AS configuration_hash,
                     f.delivered_sequence, f.delivered, f.filtered,
                     (SELECT count(*) FROM parked WHERE forwarding = f.name) AS parked,
-                    greatest(head.next_sequence - f.next_sequence, 0) AS lag_events,
+                    greatest(head.next_sequence - greatest(f.next_sequence, $1), 0) AS lag_events,
                     greatest(coalesce(floor(extract(epoch FROM clock_timestamp() - oldest.received_at)), 0), 0)::bigint
                         AS lag_seconds
              FROM forwarding f CROSS JOIN head CROSS JOIN cursor_key
@@ -288,6 +308,7 @@ impl Store {
                                 ORDER BY sequence LIMIT 1) oldest ON true
              ORDER BY f.name",
         )
+        .bind(oldest)
         .fetch_all(&self.pool)
         .await?;
         Ok(rows.into_iter().map(facts).collect())

@@ -91,6 +91,8 @@ pub struct Counts {
     pub dropped: u64,
     /// Requests to the Tracking API.
     pub requests: u64,
+    /// Of these, the ones without an item.
+    pub probes: u64,
 }
 
 /// One line of the file: a delivery.
@@ -158,6 +160,11 @@ impl Received {
     pub fn count_request(&mut self) -> u64 {
         self.counts.requests += 1;
         self.counts.requests
+    }
+
+    /// Counts a request without an item.
+    pub fn count_probe(&mut self) {
+        self.counts.probes += 1;
     }
 
     /// The messages, in order of first arrival.
@@ -293,7 +300,7 @@ mod tests {
         let mut received = Received::default();
         let items = [json!({"userId": "usr_1"}), json!({"event": "A"}), json!({"event": "A", "anonymousId": "x"})];
         assert_eq!(store(&mut received, &items), [2]);
-        assert_eq!(received.counts(), Counts { events: 1, deliveries: 1, dropped: 2, requests: 0 });
+        assert_eq!(received.counts(), Counts { events: 1, deliveries: 1, dropped: 2, ..Counts::default() });
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub enum PoisonAnswer {
     Refuse,
     /// It is answered 200 with `"ok": false`, and the other items are stored: Jitsu's way.
     OkFalse,
+    /// It is answered 500, and nothing of it is stored: the source fails on it.
+    Fail,
 }
 
 impl Poison {

@@ -82,6 +82,9 @@ async fn answer(
         sleep(Duration::from_millis(standing.latency_milliseconds)).await;
     }
     let arrived = Arrived::read(number, headers, body, items);
+    if arrived.items.as_ref().is_ok_and(Vec::is_empty) {
+        source.received().count_probe();
+    }
     match step {
         Step::Behave => take(source, &standing, &arrived),
         Step::StoreThenDrop => {
@@ -174,6 +177,7 @@ fn take(source: &Source, standing: &Standing, arrived: &Arrived) -> Response {
             source.received().refuse(&arrived.request, &poison, 400);
             problem(StatusCode::BAD_REQUEST, "an event has a property that this source does not take")
         }
+        (false, PoisonAnswer::Fail) => problem(StatusCode::INTERNAL_SERVER_ERROR, "an event made this source fail"),
         (false, PoisonAnswer::OkFalse) => {
             source.received().refuse(&arrived.request, &poison, 200);
             store(source, &arrived.request, &good).unwrap_or_else(|| partly(items.len(), good.len()))

@@ -1,10 +1,12 @@
 //! Every event arrives, in order, whatever the source does.
 
-use crate::fixture::{KEY, Setup};
+use crate::fixture::{KEY, NAME, Setup, eventually};
 use audittrail_crds::document::{Delivery, Forwarding, Sensitive};
 use audittrail_crds::report::State;
 use audittrail_source::script::{Standing, Step};
 use audittrail_tests::postgres::Postgres;
+use audittrail_tests::proxy::Proxy;
+use sqlx::{Connection, Executor, PgConnection};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -226,6 +228,80 @@ async fn off_ends_the_request_in_flight_and_keeps_the_cursor() {
     setup.apply(setup.entry()).await;
     assert_eq!(setup.until_received(9).await, all(9));
     assert!(setup.deliveries().iter().all(|deliveries| *deliveries == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn off_does_not_wait_for_the_lease_of_another_one() {
+    let setup = Setup::new().await;
+    let gone = Forwarding { name: "gone".to_owned(), ..setup.entry() };
+    setup.apply_all([gone, setup.entry()]).await;
+    let _forwarder = setup.forwarder();
+    setup.until_requests(2).await;
+    let mut connection = PgConnection::connect(setup.uri()).await.expect("the database answers");
+    let mut transaction = connection.begin().await.expect("the database answers");
+    transaction.execute("SELECT FROM forwarding WHERE name = 'gone' FOR UPDATE").await.expect("valid");
+    let changed = Instant::now();
+    setup.apply(Forwarding { enabled: false, ..setup.entry() }).await;
+    eventually("it is off", async || {
+        let facts = setup.store.forwarding_facts().await.ok()?;
+        facts.into_iter().find(|facts| facts.name == NAME && facts.state == State::Disabled)
+    })
+    .await;
+    assert!(changed.elapsed() < EFFECT_MAX, "after {:?}", changed.elapsed());
+}
+
+/// What was sent over it was received, and no answer comes: neither end says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_forgotten_while_the_cursor_moves_stops_nothing() {
+    let setup = Setup::new().await;
+    setup.append(0..1).await;
+    setup.apply(setup.entry()).await;
+    let port = Postgres::shared().server().port();
+    let proxy = Proxy::start(port).await;
+    let _forwarder = setup.forwarder_at(&setup.uri().replace(&format!(":{port}/"), &format!(":{}/", proxy.port)));
+    setup.until_delivered().await;
+
+    let mut connection = PgConnection::connect(setup.uri()).await.expect("the database answers");
+    let mut transaction = connection.begin().await.expect("the database answers");
+    transaction.execute("SELECT FROM forwarding FOR UPDATE").await.expect("valid");
+    setup.append(1..2).await;
+    setup.until_received(2).await;
+    let moving = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+                  AND query LIKE '%delivered_sequence = $9%'";
+    eventually("the cursor is about to move", async || {
+        let mut other = PgConnection::connect(setup.uri()).await.ok()?;
+        (sqlx::query_scalar::<_, i64>(moving).fetch_one(&mut other).await.ok()? == 1).then_some(())
+    })
+    .await;
+    proxy.forget();
+    transaction.rollback().await.expect("the database answers");
+    setup.append(2..3).await;
+    assert_eq!(setup.until_received(3).await, all(3));
+    assert_eq!(setup.until_delivered().await.delivered_sequence, Some(2));
+}
+
+/// A place that refused the key or the endpoint may be the wrong one, until an empty batch has passed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_refused_a_batch_is_shown_no_event_before_a_probe_has_passed() {
+    let setup = Setup::new().await;
+    setup.script([status(404), status(503)]);
+    setup.append(0..3).await;
+    setup.apply(setup.entry()).await;
+    let _forwarder = setup.forwarder();
+    assert_eq!(setup.until_received(3).await, all(3));
+    assert_eq!((setup.requests(), setup.source.received().counts().probes), (4, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_refused_a_probe_is_shown_no_event_before_another_one_has_passed() {
+    let setup = Setup::new().await;
+    setup.script([status(404)]);
+    setup.apply(setup.entry()).await;
+    let _forwarder = setup.forwarder();
+    setup.until_state(State::EndpointRefused).await;
+    setup.append(0..3).await;
+    assert_eq!(setup.until_received(3).await, all(3));
+    assert_eq!((setup.requests(), setup.source.received().counts().probes), (3, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 use crate::fixture::{NAME, Setup, eventually};
 use audittrail_collector::store::forwarding::{Asker, Cursor, Delivered, Fact, LEASE, Passed};
+use audittrail_crds::document::KnownLog;
 use audittrail_crds::report::State;
 use audittrail_source::script::Step;
 use std::time::Duration;
@@ -36,7 +37,7 @@ impl Setup {
     }
 
     async fn advance(&self, replica: Uuid, generation: i64, from: Cursor) -> Option<Cursor> {
-        let moved = self.store.move_cursor(asker(replica, generation), from, PASSED, DELIVERED).await;
+        let moved = self.store.move_cursor(asker(replica, generation), from, PASSED, DELIVERED, &[]).await;
         moved.expect("the database answers").map(|standing| standing.cursor)
     }
 }
@@ -91,6 +92,18 @@ async fn a_stale_holder_cannot_move_the_cursor_or_say_how_it_stands() {
     assert_eq!(setup.advance(SECOND, 1, cursor).await, None, "the cursor is elsewhere");
     let facts = setup.facts().await;
     assert_eq!((facts.delivered, facts.delivered_sequence, facts.state), (1, Some(0), State::Accepting));
+}
+
+/// What was read before may be gone, and its sequences belong to other events.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_read_before_an_epoch_moves_a_cursor_in_it() {
+    let setup = prepared().await;
+    let cursor = setup.take(FIRST, 1).await.expect("free");
+    let known = KnownLog { epoch: 0, next_sequence: 4 };
+    setup.store.check_epoch(Some(known)).await.expect("the database answers");
+    setup.append(3..5).await;
+    assert_eq!(setup.advance(FIRST, 1, cursor).await, None);
+    assert_eq!(setup.take(FIRST, 1).await, Some(cursor), "it begins anew from there");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,7 +32,7 @@ pub const KEY: &str = "right-key";
 const CLAIM: &str = "cluster/acme/acme";
 
 /// What no wait in these tests should need; a lease has ended long before.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(90);
 
 /// A trail, a source, and the document that connects them.
 pub struct Setup {
@@ -100,8 +100,13 @@ impl Setup {
 
     /// Puts a document with this entry, or with none, into force, as a replica does.
     pub async fn apply(&self, entry: impl Into<Option<Forwarding>>) {
+        self.apply_all(entry.into()).await;
+    }
+
+    /// The same with several.
+    pub async fn apply_all(&self, entries: impl IntoIterator<Item = Forwarding>) {
         let generation = self.documents.borrow().generation + 1;
-        let forwardings = entry.into().map(|entry| Forwarding { generation, ..entry }).into_iter().collect();
+        let forwardings = entries.into_iter().map(|entry| Forwarding { generation, ..entry }).collect();
         self.store.apply_generation(generation).await.expect("the database answers");
         self.documents.send_replace(Arc::new(document(generation, forwardings)));
     }
@@ -124,8 +129,13 @@ impl Setup {
 
     /// Starts a replica's forwarder.
     pub fn forwarder(&self) -> Forwarder {
+        self.forwarder_at(&self.uri)
+    }
+
+    /// The same, whose way to the database is another.
+    pub fn forwarder_at(&self, uri: &str) -> Forwarder {
         let shutdown = CancellationToken::new();
-        let store = store(&self.uri);
+        let store = store(uri);
         let feed = Feed::new(store.clone());
         let (documents, stopping) = (self.documents.subscribe(), shutdown.clone());
         let running = tokio::spawn(async move {

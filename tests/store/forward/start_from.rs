@@ -6,7 +6,7 @@ use audittrail_crds::report::State;
 use audittrail_tests::postgres::Postgres;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, Executor, PgConnection};
 
 fn starting(setup: &Setup, start_from: StartFrom) -> Forwarding {
     Forwarding { start_from, ..setup.entry() }
@@ -115,6 +115,20 @@ async fn a_moment_that_lies_ahead_makes_no_cursor_yet() {
     setup.apply(entry.clone()).await;
     assert!(!setup.store.prepare_forwarding(&entry, 1).await.expect("the database answers"));
     assert!(!setup.has_row().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_retention_has_dropped_is_no_lag() {
+    let setup = Setup::new().await;
+    setup.append(0..10).await;
+    setup.apply(setup.entry()).await;
+    assert!(setup.store.prepare_forwarding(&setup.entry(), 1).await.expect("the database answers"));
+    assert_eq!(setup.facts().await.lag_events, 10);
+    let mut connection = PgConnection::connect(setup.uri()).await.expect("the database answers");
+    connection.execute("DELETE FROM event WHERE sequence < 8").await.expect("valid");
+    assert_eq!(setup.facts().await.lag_events, 2);
+    connection.execute("DELETE FROM event").await.expect("valid");
+    assert_eq!(setup.facts().await.lag_events, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
