@@ -64,6 +64,29 @@ async fn a_database_put_back_from_a_snapshot_begins_an_epoch() {
     assert!(answer.text().await.expect("text").contains("before the database was restored"));
 }
 
+/// A failover to a standby that lagged: the log is as long again as it was before anybody looks who knows that it was not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_another_replica_went_on_with_first_begins_an_epoch() {
+    for wrote_again in [false, true] {
+        let uri = Postgres::shared().create_database().await;
+        let (first, second) = (Served::start(&document(&uri)).await, Served::start(&document(&uri)).await);
+        first.add(vec![event("kept"), event("lost")]).await;
+        let mut connection = PgConnection::connect(&uri).await.expect("the server answers");
+        // A failover ends every connection.
+        let rewound = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                       WHERE datname = current_database() AND pid <> pg_backend_pid();
+                       BEGIN; DELETE FROM event WHERE id = 'lost'; DELETE FROM event_id WHERE id = 'lost';
+                       UPDATE head SET next_sequence = 1; COMMIT";
+        connection.execute(rewound).await.expect("rewound");
+        second.add(vec![event("new 1"), event("new 2")]).await;
+        if wrote_again {
+            first.add(vec![event("new 3")]).await;
+        }
+        until_epoch(&first, 1).await;
+        assert!(log(&first).await["raised"]["reason"].as_str().is_some_and(|reason| !reason.is_empty()));
+    }
+}
+
 /// What stands in the database by now, without a collector that remembers more.
 async fn written(events: Vec<Value>) -> (&'static Postgres, String) {
     let postgres = Postgres::shared();

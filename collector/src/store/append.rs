@@ -1,7 +1,7 @@
 //! The transaction that appends a group of requests to the log: lock the head, drop duplicates,
 //! allocate sequences, insert, move the head, COMMIT.
 
-use super::epoch::{self, Known};
+use super::epoch::{self, Known, Written};
 use super::plan::{Found, Head, Outcome, Plan, Request, Stored, lookup_keys};
 use super::segment::{self, Segments};
 use super::{Store, insert};
@@ -64,6 +64,9 @@ impl Store {
         }
         transaction.commit().await?;
         self.known.learn(Known { epoch: head.epoch, next_sequence: plan.next_sequence });
+        if let Some(newest) = plan.rows.last() {
+            self.known.wrote(Written { epoch: head.epoch, sequence: newest.sequence, leaf_hash: newest.leaf_hash });
+        }
         Ok(plan.outcomes)
     }
 }

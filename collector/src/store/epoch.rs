@@ -1,10 +1,11 @@
 //! Epochs of the log: raised when the database was restored or rewound, so that no sequence is given twice within one.
 //!
-//! Noticed in four ways: this process has seen more of the log than the database holds now; the operator has (the
-//! document's `knownLog`); the log lives on another Postgres server than before (its system identifier differs: restored from a dump);
+//! Noticed in five ways: this process has seen more of the log than the database holds now; where it has written an event, another
+//! one stands (a replica that had seen less went on first); the operator has seen more (the document's `knownLog`); the log lives on another Postgres server than before (its system identifier differs: restored from a dump);
 //! or the server went on from a point in its past (its timeline differs) while no process was there that could tell whether all was kept.
 
 use super::Store;
+use crate::event::leaf::Hash;
 use audittrail_crds::document::KnownLog;
 use audittrail_crds::report;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -20,9 +21,20 @@ pub struct Known {
     pub next_sequence: i64,
 }
 
+/// The newest event that this process has written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Written {
+    pub epoch: i64,
+    pub sequence: i64,
+    pub leaf_hash: Hash,
+}
+
 /// What this process knows of the log: it never forgets, whatever happens to the database.
 #[derive(Debug, Default)]
-pub struct Knowledge(Mutex<Option<Known>>);
+pub struct Knowledge {
+    known: Mutex<Option<Known>>,
+    written: Mutex<Option<Written>>,
+}
 
 /// Why the epoch must be raised.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,6 +58,20 @@ impl Known {
     }
 }
 
+impl Written {
+    /// What is lost if the log is in this epoch, and an event of ours has this leaf. Retention may have dropped it.
+    fn lost(self, epoch: i64, leaf_hash: Option<&[u8]>) -> Option<Restored> {
+        let other = epoch == self.epoch && leaf_hash.is_some_and(|found| found != self.leaf_hash);
+        other.then(|| Restored {
+            above: self.epoch,
+            reason: format!(
+                "in epoch {} sequence {} was that of another event than it is now",
+                self.epoch, self.sequence
+            ),
+        })
+    }
+}
+
 impl Knowledge {
     /// What is lost if the log is `found` like this.
     pub(super) fn lost(&self, found: Known) -> Option<Restored> {
@@ -54,14 +80,23 @@ impl Knowledge {
 
     /// What was committed is known from now on.
     pub fn learn(&self, seen: Known) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.is_none_or(|known| (known.epoch, known.next_sequence) < (seen.epoch, seen.next_sequence)) {
             *known = Some(seen);
         }
     }
 
+    /// An event of this process was committed.
+    pub(super) fn wrote(&self, event: Written) {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner) = Some(event);
+    }
+
     fn get(&self) -> Option<Known> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn written(&self) -> Option<Written> {
+        *self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -78,6 +113,17 @@ struct HeadRow {
     next_sequence: i64,
     system_identifier: Option<i64>,
     timeline: Option<i32>,
+    /// Leaf of the event that stands where this process has written its newest.
+    leaf_hash: Option<Vec<u8>>,
+}
+
+/// [`HeadRow`]; epoch and sequence of [`Written`] are $1 and $2.
+macro_rules! head {
+    () => {
+        "SELECT epoch, next_sequence, system_identifier, timeline,
+                (SELECT leaf_hash FROM event WHERE event.epoch = $1 AND sequence = $2) AS leaf_hash
+         FROM head"
+    };
 }
 
 impl Store {
@@ -86,7 +132,10 @@ impl Store {
     pub async fn check_epoch(&self, known_outside: Option<KnownLog>) -> Result<(), sqlx::Error> {
         let mut connection = self.pool.acquire().await?;
         let server = server(&mut connection).await?;
-        let seen: HeadRow = sqlx::query_as("SELECT epoch, next_sequence, system_identifier, timeline FROM head")
+        let written = self.known.written();
+        let seen: HeadRow = sqlx::query_as(head!())
+            .bind(written.map(|written| written.epoch))
+            .bind(written.map(|written| written.sequence))
             .fetch_one(&mut *connection)
             .await?;
         if self.verdict(&seen, server, known_outside).is_some() || seen.server() != server {
@@ -97,6 +146,21 @@ impl Store {
         Ok(())
     }
 
+    /// Before this process writes over another connection than before: whether its newest event is still there. Once it has
+    /// written again, it could not tell any more.
+    pub(super) async fn check_written(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let Some(written) = self.known.written() else { return Ok(()) };
+        let other: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM event WHERE epoch = $1 AND sequence = $2 AND leaf_hash <> $3)",
+        )
+        .bind(written.epoch)
+        .bind(written.sequence)
+        .bind(&written.leaf_hash[..])
+        .fetch_one(connection)
+        .await?;
+        if other { self.check_epoch(None).await } else { Ok(()) }
+    }
+
     /// Looks again under the head's lock: another replica may have raised the epoch meanwhile.
     async fn settle(
         &self,
@@ -105,10 +169,12 @@ impl Store {
         known_outside: Option<KnownLog>,
     ) -> Result<(), sqlx::Error> {
         let mut transaction = connection.begin().await?;
-        let found: HeadRow =
-            sqlx::query_as("SELECT epoch, next_sequence, system_identifier, timeline FROM head FOR UPDATE")
-                .fetch_one(&mut *transaction)
-                .await?;
+        let written = self.known.written();
+        let found: HeadRow = sqlx::query_as(concat!(head!(), " FOR UPDATE"))
+            .bind(written.map(|written| written.epoch))
+            .bind(written.map(|written| written.sequence))
+            .fetch_one(&mut *transaction)
+            .await?;
         let mut epoch = found.epoch;
         if let Some(restored) = self.verdict(&found, server, known_outside) {
             epoch = raise(&mut transaction, &restored).await?;
@@ -124,7 +190,9 @@ impl Store {
     }
 
     fn verdict(&self, found: &HeadRow, server: Server, known_outside: Option<KnownLog>) -> Option<Restored> {
-        verdict(found.known(), self.known.get(), known_outside, found.server(), server)
+        let overwritten =
+            self.known.written().and_then(|written| written.lost(found.epoch, found.leaf_hash.as_deref()));
+        overwritten.or_else(|| verdict(found.known(), self.known.get(), known_outside, found.server(), server))
     }
 
     /// How the present epoch came to be; none for the first.

@@ -238,9 +238,12 @@ impl Log {
         let held = self.held.take().filter(|held| self.store.trusts(held.since.into_std()));
         let store = &self.store;
         let done = store.unless_lost(async {
-            let mut held = match held {
-                Some(held) => held,
-                None => Connection { connection: store.pool.acquire().await?, since: Instant::now() },
+            let mut held = if let Some(held) = held {
+                held
+            } else {
+                let mut connection = store.pool.acquire().await?;
+                store.check_written(&mut connection).await?;
+                Connection { connection, since: Instant::now() }
             };
             let outcomes = store.append_on(&mut held.connection, &self.claim, group).await?;
             Ok::<_, AppendError>((outcomes, held))
