@@ -29,11 +29,15 @@ pub use trail::{AuditTrail, AuditTrailSpec, AuditTrailStatus};
 /// The API group of both resources, and the group which RBAC rules name.
 pub const GROUP: &str = "audittrail.dev";
 
+/// What the API server lets an object be called: a DNS subdomain (RFC 1123; Kubernetes, "Object Names and IDs"). Its length is
+/// bounded beside it.
+const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
 /// A resource in the same namespace, by name.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 pub struct LocalReference {
     /// Name of the resource, in the namespace of the one that refers to it.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
 }
 
@@ -41,7 +45,7 @@ pub struct LocalReference {
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
 pub struct KeyReference {
     /// Name of the Secret (or ConfigMap), in the namespace of the resource that refers to it.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
     /// The key whose value is used. The field that holds this reference says which key it
     /// takes when this is absent.

@@ -77,9 +77,20 @@ fn words(error: &kube::Error) -> String {
 pub trait Child: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize {}
 impl<K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize> Child for K {}
 
-/// Reads `name`, if it is there.
+/// Reads `name`, if it is there. What can be no name is not asked for: the client puts it into the URL as it stands, and one
+/// with a space would fail the whole round of whoever reads it beside others.
 pub async fn read<K: Child>(api: &Api<K>, name: &str) -> Result<Option<K>, Error> {
+    if !can_be_a_name(name) {
+        return Ok(None);
+    }
     api.get_opt(name).await.map_err(|source| failed::<K>("read", name, source))
+}
+
+/// Whether `name` has only what DNS subdomains consist of, and the colons of RBAC's names. Admission refuses other references,
+/// but not those that were there before it did.
+fn can_be_a_name(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:".contains(&byte))
+        && name.bytes().any(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// Makes `desired` true, and answers with the live object. Writes nothing where it is true already.
@@ -182,4 +193,30 @@ fn json(object: &impl Serialize) -> serde_json::Value {
 /// An error of the API server, with what was tried.
 pub(crate) fn failed<K: Child>(verb: &'static str, name: &str, source: kube::Error) -> Error {
     Error::Api { verb, kind: K::kind(&()).into_owned(), name: name.to_owned(), source: Box::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::Secret;
+    use kube::{Client, Config};
+
+    /// Secrets of an API server that does not answer.
+    fn nowhere() -> Api<Secret> {
+        // The only thing that fails here is that another test was first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = Config::new("http://127.0.0.1:1".parse().expect("a URL"));
+        Api::namespaced(Client::try_from(config).expect("a client"), "ns")
+    }
+
+    #[tokio::test]
+    async fn what_can_be_no_name_is_missing_without_being_asked_for() {
+        let secrets = nowhere();
+        for name in ["my secret", "", ".", "..", "a/b", "../secrets/b", "a?b", "a%20b", "ä", "a\n"] {
+            assert!(read(&secrets, name).await.expect("no request").is_none(), "{name:?}");
+        }
+        for name in ["source", "my-source.v2", "audittrail:ns:acme:collector"] {
+            assert!(read(&secrets, name).await.is_err(), "{name} is asked for");
+        }
+    }
 }

@@ -170,13 +170,40 @@ async fn admit_exactly_one_of_a_write_key_and_a_source_to_create() {
     refused::<AuditForwarding>(&client, from_source(&json!({"region": "US"})), words).await;
 }
 
+/// Texts, and whether an object can be called so.
+fn names() -> Vec<(String, bool)> {
+    let good = ["a", "7", "source-2", "my.source", "a--b"].map(|name| (name.to_owned(), true));
+    let bad = ["", "my secret", "a/b", "..", "a..b", "-a", "a-", ".a", "a.", "A", "a_b", "ä", "a\n"];
+    let bounds = [("a".repeat(253), true), ("a".repeat(254), false)];
+    good.into_iter().chain(bad.map(|name| (name.to_owned(), false))).chain(bounds).collect()
+}
+
+#[tokio::test]
+async fn admit_references_that_an_object_can_be_called() {
+    let Some(client) = client().await else { return };
+    let source = |change: Value| forwarding(&json!({"spec": {"source": {"httpApi": change}}}));
+    for (name, good) in names() {
+        for (at, object) in [
+            ("spec.trailRef.name", forwarding(&json!({"spec": {"trailRef": {"name": name}}}))),
+            ("spec.source.httpApi.writeKeySecretRef.name", source(json!({"writeKeySecretRef": {"name": name}}))),
+            ("spec.source.httpApi.caConfigMapRef.name", source(json!({"caConfigMapRef": {"name": name}}))),
+        ] {
+            if good {
+                admitted::<AuditForwarding>(&client, object).await;
+            } else {
+                refused::<AuditForwarding>(&client, object, at).await;
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn admit_sources_to_create_with_a_token_and_a_policy_of_the_list() {
     let Some(client) = client().await else { return };
     let with = |create: Value| from_source(&json!({"region": "US", "create": create}));
     let at = "spec.source.httpApi.create";
     refused::<AuditForwarding>(&client, with(json!({})), &format!("{at}.tokenSecretRef")).await;
-    for (name, good) in [("a".repeat(253), true), ("a".repeat(254), false), (String::new(), false)] {
+    for (name, good) in names() {
         let named = with(json!({"tokenSecretRef": {"name": name}}));
         if good {
             admitted::<AuditForwarding>(&client, named).await;

@@ -182,6 +182,27 @@ async fn admit_exactly_one_storage() {
 }
 
 #[tokio::test]
+async fn admit_references_that_an_object_can_be_called() {
+    let Some(client) = client().await else { return };
+    for (name, good) in [("my.source-2", true), ("my secret", false), ("a/b", false), ("..", false), ("A", false)] {
+        for (at, spec) in [
+            ("spec.ingest.writeKeySecretRef.name", json!({"ingest": {"writeKeySecretRef": {"name": name}}})),
+            (
+                "spec.storage.external.uriSecretRef.name",
+                json!({"storage": {"managed": null, "external": {"uriSecretRef": {"name": name}}}}),
+            ),
+        ] {
+            let object = trail(&json!({"spec": spec}));
+            if good {
+                admitted::<AuditTrail>(&client, object).await;
+            } else {
+                refused::<AuditTrail>(&client, object, at).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn admit_sizes_in_mi_gi_and_ti() {
     let Some(client) = client().await else { return };
     let sized = |size: &str| trail(&json!({"spec": {"storage": {"managed": {"size": size}}}}));
