@@ -48,6 +48,9 @@ pub enum Error {
     /// The key or certificate of the authority cannot be read, or signing failed.
     #[error("the certificate authority cannot sign: {0}")]
     Sign(#[from] rcgen::Error),
+    /// The certificate is of another key. Whatever the key signs, the certificate then does not vouch for.
+    #[error("the certificate authority's certificate is not that of its private key")]
+    OtherKey,
     /// A date outside of what certificates can say.
     #[error("a certificate cannot say this date: {0}")]
     Date(#[from] time::error::ComponentRange),
@@ -65,8 +68,8 @@ impl Authority {
     /// Takes what a Secret holds, if it is a certificate and its key.
     pub fn read(certificate: &str, key: &str) -> Result<Self, Error> {
         let authority = Self { certificate: certificate.to_owned(), key: Sensitive::new(key) };
-        authority.issuer()?;
-        Ok(authority)
+        let issuer = authority.issuer()?;
+        if is_of_key(certificate, issuer.key()) { Ok(authority) } else { Err(Error::OtherKey) }
     }
 
     /// Signs a server certificate of `key` for `names` (DNS names and IP addresses).
@@ -88,9 +91,9 @@ impl Authority {
 
 impl Leaf {
     /// Whether this leaf can go on serving: signed by `authority`, for exactly `names`, its key
-    /// readable, and at least [`RENEW_BEFORE_DAYS`] left.
+    /// the certificate's, and at least [`RENEW_BEFORE_DAYS`] left.
     pub fn is_current(&self, authority: &Authority, names: &[String], now: Timestamp) -> bool {
-        KeyPair::from_pem(self.key.reveal()).is_ok()
+        KeyPair::from_pem(self.key.reveal()).is_ok_and(|key| is_of_key(&self.certificate, &key))
             && with_certificates(&self.certificate, &authority.certificate, |leaf, issuer| {
                 let ends = leaf.validity().not_after.timestamp();
                 leaf.verify_signature(Some(issuer.public_key())).is_ok()
@@ -129,6 +132,14 @@ fn common_name(name: &str) -> String {
 
 fn moment(at: Timestamp) -> Result<OffsetDateTime, Error> {
     Ok(OffsetDateTime::from_unix_timestamp(at.as_second())?)
+}
+
+/// Whether the first certificate of `text` is that of `key`. The bits of the public key are compared, since there are several
+/// ways to say of which algorithm they are.
+fn is_of_key(text: &str, key: &KeyPair) -> bool {
+    let Some(pem) = first_block(text) else { return false };
+    let parsed = X509Certificate::from_der(&pem.contents);
+    parsed.is_ok_and(|(_, certificate)| certificate.public_key().subject_public_key.data == key.public_key_raw())
 }
 
 fn with_certificates<T>(
@@ -219,6 +230,21 @@ mod tests {
         let mut leaf = authority.issue(&names(), &key(), now()).expect("a leaf");
         leaf.key = Sensitive::new("-----BEGIN PRIVATE KEY-----");
         assert!(!leaf.is_current(&authority, &names(), now()));
+    }
+
+    #[test]
+    fn a_leaf_with_another_key_is_not_current() {
+        let authority = authority();
+        let mut leaf = authority.issue(&names(), &key(), now()).expect("a leaf");
+        leaf.key = Sensitive::new(key().serialize_pem());
+        assert!(!leaf.is_current(&authority, &names(), now()));
+    }
+
+    #[test]
+    fn an_authority_whose_key_is_that_of_another_one_is_refused() {
+        let (one, two) = (authority(), authority());
+        let refused = Authority::read(&one.certificate, two.key.reveal());
+        assert!(matches!(refused, Err(Error::OtherKey)), "{refused:?}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Servi
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, Role, RoleBinding};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, PostParams};
+use rcgen::{CertificateParams, KeyPair};
 use serde_json::json;
 
 #[tokio::test]
@@ -234,6 +235,29 @@ async fn what_somebody_changed_in_a_child_is_put_right() {
         .await;
     setup.delete::<Service>("acme-collector").await;
     setup.appears::<Service>("acme-collector").await;
+}
+
+/// Whatever such a key signs, nobody trusts: certificates would be made anew in each round, and Postgres rolled with them.
+#[tokio::test]
+async fn an_authority_whose_certificate_is_that_of_another_key_stops_the_trail() {
+    let Some(setup) = setup("pair").await else { return };
+    setup.trail("acme", json!({})).await;
+    setup.trail_says("acme", "StorageNotReady").await;
+    let before = setup.appears::<StatefulSet>("acme-postgres").await;
+    let document = setup.document("acme", "is there", |_| true).await;
+    let key = KeyPair::generate().expect("a key");
+    let other = CertificateParams::default().self_signed(&key).expect("a certificate").pem();
+    setup.patch::<Secret>("acme-ca", json!({"stringData": {"tls.crt": other}})).await;
+    let trail = setup.trail_says("acme", "SecretInvalid").await;
+    let message = condition(&trail, "Ready").message;
+    assert!(
+        message.contains("Secret acme-ca: key tls.crt is no certificate of the private key beside it"),
+        "{message}"
+    );
+    assert_eq!(setup.appears::<StatefulSet>("acme-postgres").await.metadata.generation, before.metadata.generation);
+    assert_eq!(setup.document("acme", "is there", |_| true).await, document);
+    setup.delete::<Secret>("acme-ca").await;
+    setup.trail_says("acme", "StorageNotReady").await;
 }
 
 #[tokio::test]

@@ -141,11 +141,15 @@ fn a_previous_write_key_that_is_too_short_is_refused() {
 
 #[test]
 fn a_damaged_authority_is_not_replaced_behind_the_clients_backs() {
-    let mut inputs = inputs(&managed());
-    inputs.secrets.authority = Some(secret("acme-ca", &[("tls.crt", "nonsense"), ("tls.key", "nonsense")]));
-    let (reason, message) = refusal(&inputs);
-    assert_eq!(reason, Reason::SecretInvalid);
-    assert!(message.contains("Secret acme-ca") && message.contains("delete the Secret"), "{message}");
+    let made = || Authority::new("acme", &KeyPair::generate().expect("a key"), now()).expect("an authority");
+    let (one, two) = (made(), made());
+    for (certificate, key) in [("nonsense", "nonsense"), (one.certificate.as_str(), two.key.reveal())] {
+        let mut inputs = inputs(&managed());
+        inputs.secrets.authority = Some(secret("acme-ca", &[("tls.crt", certificate), ("tls.key", key)]));
+        let (reason, message) = refusal(&inputs);
+        assert_eq!(reason, Reason::SecretInvalid);
+        assert!(message.contains("Secret acme-ca") && message.contains("delete the Secret"), "{message}");
+    }
 }
 
 #[test]
