@@ -12,6 +12,7 @@ use audittrail_crds::{AuditForwarding, AuditTrail};
 use fixture::{Setup, condition, setup_with};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use reporting::{Collector, events_tell, forwarding, pods_run};
 use serde_json::json;
@@ -30,6 +31,7 @@ async fn ready_means_verified_and_ends_when_something_breaks() {
     a_broken_database_is_told(&setup, &collector).await;
     counters_move(&setup, &collector).await;
     what_retention_cannot_delete_is_told_while_it_lasts(&setup, &collector).await;
+    a_document_that_is_deleted_comes_back_with_a_higher_generation(&setup, &collector).await;
     a_rewound_database_is_remembered_until_the_epoch_is_raised(&setup, &collector).await;
     another_log_under_the_same_claim_is_told(&setup, &collector).await;
     a_silent_collector_is_told(&setup, collector).await;
@@ -156,6 +158,22 @@ async fn what_retention_cannot_delete_is_told_while_it_lasts(setup: &Setup, coll
     assert_eq!(condition(&trail, "Ready").status, "True");
     collector.says_of_the_log(|log| log.retention_held = None);
     setup.becomes::<AuditTrail>("acme", "holds none", |trail| held(trail).is_none()).await;
+}
+
+/// Its generation may be ahead of the clock, and collectors would refuse a lower one.
+async fn a_document_that_is_deleted_comes_back_with_a_higher_generation(setup: &Setup, collector: &Collector) {
+    let ahead = setup.document("acme", "is there", |_| true).await.generation + 1_000_000_000;
+    collector.applies(ahead);
+    let polls = collector.polls();
+    collector.polled(polls + 2).await;
+    setup.delete::<Secret>("acme-collector").await;
+    setup.appears::<Secret>("acme-collector").await;
+    let document = setup.document("acme", "is above what was reported", |document| document.generation > ahead).await;
+    assert_eq!(document.forwardings[0].generation, document.generation);
+    collector.applies(document.generation);
+    collector.says(|report| report.forwardings[0].generation = document.generation);
+    setup.forwarding_says("to-source", "Disabled").await;
+    setup.trail_says("acme", "Verified").await;
 }
 
 /// Seven events in epoch 1 are remembered; the volume of an older copy, with four, comes back.

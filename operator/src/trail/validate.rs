@@ -47,6 +47,8 @@ pub struct Valid {
     pub catalogue: document::Catalogue,
     /// What the collectors have to know of an earlier state of the log.
     pub known_log: Option<KnownLog>,
+    /// The highest generation of a document that is known; 0 where none is.
+    pub known_generation: i64,
 }
 
 impl Valid {
@@ -154,6 +156,7 @@ pub fn validate(inputs: &Inputs) -> Result<Valid, Invalid> {
         retention_seconds: trail.spec.retention.as_deref().and_then(seconds),
         catalogue,
         known_log: continuity::known_log(&inputs.status(), present, &inputs.facts),
+        known_generation: super::build::document::known_generation(&inputs.status(), &inputs.facts),
         trail: trail.clone(),
         names,
         storage,

@@ -2,15 +2,27 @@
 
 use super::super::material::Material;
 use super::super::validate::{Storage, Valid};
+use crate::board::Facts;
 use crate::names::{Names, POSTGRES_PORT, POSTGRES_USER};
 use crate::settings::Settings;
+use audittrail_crds::AuditTrailStatus;
 use audittrail_crds::document::{Access, ClusterAccess, Database, Document, Ingest, Sensitive, Tls, Trail, VERSION};
 use jiff::Timestamp;
 use std::fmt::Write as _;
 
 /// Builds the document that follows the present one.
 pub fn build(valid: &Valid, material: &Material, settings: &Settings, now: Timestamp) -> Document {
-    stamp(draft(valid, material, settings), valid.document.as_ref(), now)
+    stamp(draft(valid, material, settings), valid.document.as_ref(), valid.known_generation, now)
+}
+
+/// The highest generation that is known to have been given, whatever has become of the document: by this process, by what
+/// collectors report, and by the status, which outlives both. 0 where none is.
+pub fn known_generation(status: &AuditTrailStatus, facts: &Facts) -> i64 {
+    let applied = facts.applied.iter().map(|applied| applied.document.generation);
+    let report = facts.observation.iter().flatten();
+    let reported =
+        report.flat_map(|report| report.replicas.iter().map(|replica| replica.generation).chain([report.generation]));
+    applied.chain(reported).chain(status.configuration_generation).max().unwrap_or_default()
 }
 
 /// The document's text.
@@ -84,23 +96,18 @@ fn percent_encoded(text: &str) -> String {
 }
 
 /// Gives `draft` its generations: the present document's where nothing changed; otherwise one
-/// that is higher than any before. The time in seconds is a lower bound, so that the generation
-/// grows even when the document was deleted in between. An entry keeps the generation of the
-/// document in which it changed last.
-fn stamp(mut draft: Document, present: Option<&Document>, now: Timestamp) -> Document {
-    let Some(present) = present else {
-        draft.generation = now.as_second();
-        for entry in &mut draft.forwardings {
-            entry.generation = draft.generation;
-        }
-        return draft;
-    };
-    if without_generations(present) == draft {
+/// that is higher than any before. Collectors refuse a lower one, and would go on with an old toggle. So a document that was
+/// deleted, damaged or put back to an older one does not take the generation along: `known` is a lower bound, and so is the
+/// time in seconds where nothing is known. An entry keeps the generation of the document in which it changed last.
+fn stamp(mut draft: Document, present: Option<&Document>, known: i64, now: Timestamp) -> Document {
+    let present = present.filter(|present| present.generation >= known);
+    if let Some(present) = present.filter(|present| without_generations(present) == draft) {
         return present.clone();
     }
-    draft.generation = now.as_second().max(present.generation + 1);
+    let highest = present.map_or(known, |present| present.generation);
+    draft.generation = now.as_second().max(highest.saturating_add(1));
     for entry in &mut draft.forwardings {
-        let same = present.forwardings.iter().find(|other| {
+        let same = present.iter().flat_map(|present| &present.forwardings).find(|other| {
             let mut other = (*other).clone();
             other.generation = 0;
             other == *entry
@@ -122,8 +129,12 @@ fn without_generations(document: &Document) -> Document {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::board::Applied;
+    use crate::testing::{facts, report};
     use audittrail_crds::document::{Catalogue, Delivery, Format, Forwarding};
     use audittrail_crds::filter::{EventFilter, Selector};
+    use audittrail_crds::report::Report;
+    use std::sync::Arc;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("a time")
@@ -157,33 +168,70 @@ mod tests {
 
     #[test]
     fn the_first_generation_is_the_time() {
-        let first = stamp(document(vec![entry("a", true)]), None, at(1000));
+        let first = stamp(document(vec![entry("a", true)]), None, 0, at(1000));
         assert_eq!((first.generation, first.forwardings[0].generation), (1000, 1000));
     }
 
     #[test]
+    fn a_document_that_is_gone_does_not_take_its_generation_along() {
+        let again = stamp(document(vec![entry("a", false)]), None, 2000, at(1000));
+        assert_eq!((again.generation, again.forwardings[0].generation), (2001, 2001));
+    }
+
+    #[test]
+    fn a_document_older_than_what_is_known_is_not_gone_back_to() {
+        let older = stamp(document(vec![entry("a", true), entry("b", true)]), None, 0, at(1000));
+        for (known, expected) in [(1000, [1000, 1000, 1000]), (1001, [1002, 1002, 1002])] {
+            let next = stamp(document(vec![entry("a", true), entry("b", true)]), Some(&older), known, at(10));
+            assert_eq!([next.generation, next.forwardings[0].generation, next.forwardings[1].generation], expected);
+        }
+    }
+
+    #[test]
+    fn the_highest_generation_is_known_from_the_process_the_collectors_and_the_status() {
+        let nothing = AuditTrailStatus::default();
+        assert_eq!(known_generation(&nothing, &Facts::default()), 0);
+        assert_eq!(known_generation(&nothing, &facts()), 100);
+        let with_report = |change: fn(&mut Report)| {
+            let mut report = report();
+            change(&mut report);
+            known_generation(&AuditTrailStatus::default(), &Facts { observation: Some(Ok(report)), ..facts() })
+        };
+        assert_eq!(with_report(|report| report.generation = 101), 101);
+        assert_eq!(with_report(|report| report.replicas[0].generation = 102), 102);
+        let status = AuditTrailStatus { configuration_generation: Some(103), ..nothing };
+        assert_eq!(known_generation(&status, &facts()), 103);
+        let applied = document(vec![]);
+        let applied = Applied {
+            document: Document { generation: 104, ..applied },
+            ..(*facts().applied.expect("applied")).clone()
+        };
+        assert_eq!(known_generation(&status, &Facts { applied: Some(Arc::new(applied)), ..facts() }), 104);
+    }
+
+    #[test]
     fn the_same_content_keeps_its_generation() {
-        let first = stamp(document(vec![entry("a", true)]), None, at(1000));
-        assert_eq!(stamp(document(vec![entry("a", true)]), Some(&first), at(2000)), first);
+        let first = stamp(document(vec![entry("a", true)]), None, 0, at(1000));
+        assert_eq!(stamp(document(vec![entry("a", true)]), Some(&first), 0, at(2000)), first);
     }
 
     #[test]
     fn a_change_within_the_same_second_still_grows() {
-        let first = stamp(document(vec![]), None, at(1000));
-        let second = stamp(document(vec![entry("a", true)]), Some(&first), at(1000));
+        let first = stamp(document(vec![]), None, 0, at(1000));
+        let second = stamp(document(vec![entry("a", true)]), Some(&first), 0, at(1000));
         assert_eq!(second.generation, 1001);
     }
 
     #[test]
     fn a_clock_that_went_back_does_not_take_the_generation_along() {
-        let first = stamp(document(vec![]), None, at(1000));
-        assert_eq!(stamp(document(vec![entry("a", true)]), Some(&first), at(10)).generation, 1001);
+        let first = stamp(document(vec![]), None, 0, at(1000));
+        assert_eq!(stamp(document(vec![entry("a", true)]), Some(&first), 0, at(10)).generation, 1001);
     }
 
     #[test]
     fn an_entry_that_did_not_change_keeps_its_generation() {
-        let first = stamp(document(vec![entry("a", true), entry("b", true)]), None, at(1000));
-        let second = stamp(document(vec![entry("a", true), entry("b", false)]), Some(&first), at(2000));
+        let first = stamp(document(vec![entry("a", true), entry("b", true)]), None, 0, at(1000));
+        let second = stamp(document(vec![entry("a", true), entry("b", false)]), Some(&first), 0, at(2000));
         let generations: Vec<i64> = second.forwardings.iter().map(|entry| entry.generation).collect();
         assert_eq!(generations, [1000, 2000]);
     }
@@ -192,13 +240,13 @@ mod tests {
     fn a_filter_a_format_and_a_delivery_are_changes_of_their_entry_only() {
         let (a, b) = (entry("a", true), entry("b", true));
         let exclude = vec![Selector { area: vec!["Users".to_owned()], ..Selector::default() }];
-        let first = stamp(document(vec![a.clone(), b.clone()]), None, at(1000));
+        let first = stamp(document(vec![a.clone(), b.clone()]), None, 0, at(1000));
         for changed in [
             Forwarding { filter: EventFilter { exclude, ..EventFilter::default() }, ..b.clone() },
             Forwarding { format: Format::SegmentAudit, ..b.clone() },
             Forwarding { delivery: Delivery { max_batch_events: Some(1), ..Delivery::default() }, ..b },
         ] {
-            let second = stamp(document(vec![a.clone(), changed]), Some(&first), at(2000));
+            let second = stamp(document(vec![a.clone(), changed]), Some(&first), 0, at(2000));
             let generations: Vec<i64> = second.forwardings.iter().map(|entry| entry.generation).collect();
             assert_eq!(generations, [1000, 2000]);
         }
@@ -206,8 +254,8 @@ mod tests {
 
     #[test]
     fn removing_an_entry_is_a_change() {
-        let first = stamp(document(vec![entry("a", true)]), None, at(1000));
-        assert_eq!(stamp(document(vec![]), Some(&first), at(2000)).generation, 2000);
+        let first = stamp(document(vec![entry("a", true)]), None, 0, at(1000));
+        assert_eq!(stamp(document(vec![]), Some(&first), 0, at(2000)).generation, 2000);
     }
 
     #[test]
