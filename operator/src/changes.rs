@@ -7,8 +7,6 @@
 
 use futures::{Stream, StreamExt};
 use kube::api::Api;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -34,13 +32,37 @@ pub fn events<K: Watched>(
     api: Api<K>,
     config: watcher::Config,
 ) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send {
-    watcher(api, config).backoff(Pause::default()).filter_map(async |event| match event {
-        Ok(event) => Some(Ok(event)),
-        Err(error) => {
-            tracing::warn!(kind = %K::kind(&()), %error, "a watch failed and is tried again");
-            None
+    without_errors(watcher(api, config), tokio::time::sleep)
+}
+
+/// Takes out the errors, and pauses after each.
+fn without_errors<K: Watched, F: Future<Output = ()> + Send>(
+    events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send,
+    sleep: impl Fn(Duration) -> F + Send,
+) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send {
+    let state = (Box::pin(events), Pause::default(), sleep);
+    futures::stream::unfold(state, async |(mut events, mut pause, sleep)| {
+        loop {
+            match events.next().await? {
+                Ok(event) => {
+                    if is_progress(&event) {
+                        pause = Pause::default();
+                    }
+                    return Some((Ok(event), (events, pause, sleep)));
+                }
+                Err(error) => {
+                    tracing::warn!(kind = %K::kind(&()), %error, "a watch failed and is tried again");
+                    sleep(pause.after_an_error()).await;
+                }
+            }
         }
     })
+}
+
+/// Whether the API server answered as it should. That a list begins is told before it is asked for, and its first page is not
+/// the whole: a list that fails each time would be asked for at the shortest pause for ever.
+fn is_progress<K>(event: &Event<K>) -> bool {
+    !matches!(event, Event::Init | Event::InitApply(_))
 }
 
 /// Objects whose `version` changed, and objects that were deleted.
@@ -115,19 +137,11 @@ struct Pause {
     errors: u32,
 }
 
-impl Iterator for Pause {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
+impl Pause {
+    fn after_an_error(&mut self) -> Duration {
         let pause = PAUSE_FIRST.saturating_mul(2_u32.saturating_pow(self.errors)).min(PAUSE_LONGEST);
         self.errors = self.errors.saturating_add(1);
-        Some(pause)
-    }
-}
-
-impl Backoff for Pause {
-    fn reset(&mut self) {
-        self.errors = 0;
+        pause
     }
 }
 
@@ -136,6 +150,7 @@ mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::ConfigMap;
     use serde_json::json;
+    use std::sync::Mutex;
 
     fn object(name: &str, version: i32) -> ConfigMap {
         let metadata = json!({"name": name, "uid": name, "resourceVersion": version.to_string(), "generation": 1});
@@ -175,12 +190,33 @@ mod tests {
         assert_eq!(told(&mut seen(any), vec![Event::Apply(object("a", 2))]), ["a"]);
     }
 
-    #[test]
-    fn pauses_grow_to_five_seconds_and_start_anew_after_a_success() {
-        let mut pause = Pause::default();
-        let milliseconds: Vec<u128> = pause.by_ref().take(6).map(|pause| pause.as_millis()).collect();
-        assert_eq!(milliseconds, [250, 500, 1000, 2000, 4000, 5000]);
-        pause.reset();
-        assert_eq!(pause.next(), Some(PAUSE_FIRST));
+    /// The pauses between these events, in milliseconds.
+    async fn pauses(events: Vec<Item<Event<ConfigMap>>>) -> Vec<u128> {
+        let pauses = Mutex::new(Vec::new());
+        let (all, errors) = (events.len(), events.iter().filter(|event| event.is_err()).count());
+        let told = without_errors(futures::stream::iter(events), |pause| {
+            pauses.lock().expect("no other thread").push(pause.as_millis());
+            std::future::ready(())
+        });
+        assert_eq!(told.count().await, all - errors);
+        pauses.into_inner().expect("no other thread")
+    }
+
+    #[tokio::test]
+    async fn pauses_grow_to_five_seconds_while_lists_fail() {
+        let failed = || Err(watcher::Error::NoResourceVersion);
+        let mut events: Vec<_> = (0..7).flat_map(|_| [Ok(Event::Init), failed()]).collect();
+        // The second page of a list.
+        events.extend([Ok(Event::Init), Ok(Event::InitApply(object("a", 1))), failed()]);
+        assert_eq!(pauses(events).await, [250, 500, 1000, 2000, 4000, 5000, 5000, 5000]);
+    }
+
+    #[tokio::test]
+    async fn pauses_start_anew_after_a_whole_list_and_after_a_change() {
+        let failed = || Err(watcher::Error::NoResourceVersion);
+        for good in [Event::InitDone, Event::Apply(object("a", 2)), Event::Delete(object("a", 2))] {
+            let events = vec![failed(), failed(), Ok(Event::Init), Ok(good), failed(), failed()];
+            assert_eq!(pauses(events).await, [250, 500, 250, 500]);
+        }
     }
 }
