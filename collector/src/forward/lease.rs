@@ -106,7 +106,7 @@ impl Lease {
         let taken = Instant::now();
         let Claim { store, .. } = &self.claim;
         let moved = store.move_cursor(self.claim.asker(), self.cursor(), passed, delivered, sent);
-        let moved = store.unless_lost(moved).await?;
+        let moved = self.in_time(moved).await?;
         self.shown(taken, moved)
     }
 
@@ -114,7 +114,7 @@ impl Lease {
     pub async fn pass_filtered(&mut self, passed: Passed) -> Result<(), Stop> {
         let taken = Instant::now();
         let Claim { store, .. } = &self.claim;
-        let moved = store.unless_lost(store.pass_filtered(self.claim.asker(), self.cursor(), passed)).await?;
+        let moved = self.in_time(store.pass_filtered(self.claim.asker(), self.cursor(), passed)).await?;
         self.shown(taken, moved)
     }
 
@@ -124,7 +124,7 @@ impl Lease {
         let taken = Instant::now();
         let Claim { store, .. } = &self.claim;
         let parked = store.park(self.claim.asker(), self.cursor(), filtered, refused, PARKED_MAX);
-        match store.unless_lost(parked).await? {
+        match self.in_time(parked).await? {
             Parking::Done(standing) => self.shown(taken, Some(standing)).map(|()| true),
             Parking::Full => Ok(false),
             Parking::Lost => Err(Stop::Lost),
@@ -135,7 +135,7 @@ impl Lease {
     pub async fn unpark(&mut self, refused: Refused<'_>) -> Result<(), Stop> {
         let taken = Instant::now();
         let Claim { store, .. } = &self.claim;
-        let moved = store.unless_lost(store.unpark(self.claim.asker(), self.cursor(), refused)).await?;
+        let moved = self.in_time(store.unpark(self.claim.asker(), self.cursor(), refused)).await?;
         self.shown(taken, moved)
     }
 
@@ -143,7 +143,7 @@ impl Lease {
     pub async fn finish_replay(&mut self, events: &[Place]) -> Result<(), Stop> {
         let taken = Instant::now();
         let Claim { store, .. } = &self.claim;
-        let shown = store.unless_lost(store.finish_replay(self.claim.asker(), events)).await?;
+        let shown = self.in_time(store.finish_replay(self.claim.asker(), events)).await?;
         self.shown(taken, shown)
     }
 
@@ -151,15 +151,21 @@ impl Lease {
     pub async fn refuse_replay(&mut self, refused: Refused<'_>) -> Result<(), Stop> {
         let taken = Instant::now();
         let Claim { store, .. } = &self.claim;
-        let shown = store.unless_lost(store.refuse_replay(self.claim.asker(), refused)).await?;
+        let shown = self.in_time(store.refuse_replay(self.claim.asker(), refused)).await?;
         self.shown(taken, shown)
     }
 
     /// Writes how delivery stands.
     pub async fn record(&self, fact: Fact<'_>) -> Result<(), Stop> {
         let Claim { store, .. } = &self.claim;
-        let written = store.unless_lost(store.record_state(self.claim.asker(), fact)).await?;
+        let written = self.in_time(store.record_state(self.claim.asker(), fact)).await?;
         if written { Ok(()) } else { Err(Stop::Lost) }
+    }
+
+    /// Waits for the database no longer than the lease lasts: a connection that is forgotten on the way does not say so.
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Stop> {
+        let done = timeout_at(self.taken + LEASE, Box::pin(self.claim.store.unless_lost(work))).await;
+        done.map_err(|_| Stop::Lost)?.map_err(Stop::Database)
     }
 
     /// The lease was shown to the database at this moment, and lasts from then on.

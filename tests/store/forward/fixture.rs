@@ -34,6 +34,9 @@ const CLAIM: &str = "cluster/acme/acme";
 /// What no wait in these tests should need; a lease has ended long before.
 const DEADLINE: Duration = Duration::from_secs(90);
 
+/// How often a replica looks at its database.
+const HEARTBEAT: Duration = Duration::from_secs(3);
+
 /// A trail, a source, and the document that connects them.
 pub struct Setup {
     uri: String,
@@ -136,12 +139,14 @@ impl Setup {
     pub fn forwarder_at(&self, uri: &str) -> Forwarder {
         let shutdown = CancellationToken::new();
         let store = store(uri);
+        let heartbeat = store.clone();
         let feed = Feed::new(store.clone());
         let (documents, stopping) = (self.documents.subscribe(), shutdown.clone());
         let running = tokio::spawn(async move {
             tokio::select! {
                 () = forward::run(store, feed.clone(), documents, Uuid::new_v4(), stopping) => {}
                 () = feed.run() => unreachable!("it never ends"),
+                () = look_at_the_database(&heartbeat) => unreachable!("it never ends"),
             }
         });
         Forwarder { running, shutdown }
@@ -308,6 +313,14 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let _gone = (self.child.kill(), self.child.wait());
+    }
+}
+
+/// As a replica's heartbeat does, which finds out about connections that do not answer.
+async fn look_at_the_database(store: &Store) {
+    loop {
+        let _whatever = timeout(HEARTBEAT, store.check_epoch(None)).await;
+        sleep(HEARTBEAT).await;
     }
 }
 
