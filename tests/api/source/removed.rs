@@ -1,8 +1,9 @@
 //! What becomes of a source when its forwarding goes, or asks for it no more.
 
 use crate::fixture::SOON;
-use crate::scene::{KEY_SECRET, Scene, slug};
+use crate::scene::{KEY_SECRET, OTHER_ANNOTATION, OTHER_FINALIZER, Scene, slug};
 use audittrail_crds::AuditForwarding;
+use audittrail_operator::forwarding::source::tie;
 use audittrail_source::public_api::{Fault, Step};
 use audittrail_tests::cluster::eventually;
 use http::Method;
@@ -160,4 +161,27 @@ async fn a_policy_that_becomes_retain_lets_go_of_the_finalizer() {
     scene.setup.delete::<AuditForwarding>("to-source").await;
     scene.is_gone(SOON).await;
     assert_eq!(scene.workspace().sources().len(), 1);
+}
+
+#[tokio::test]
+async fn a_finalizer_that_came_with_the_manifest_holds_up_nothing() {
+    let Some(scene) = Scene::new("restored").await else { return };
+    scene.restore(&[tie::FINALIZER]).await;
+    scene.is_made().await;
+    scene.setup.delete::<AuditForwarding>("to-source").await;
+    scene.is_gone(SOON).await;
+    assert_eq!(scene.workspace().sources(), []);
+}
+
+#[tokio::test]
+async fn a_policy_that_becomes_retain_lets_go_of_a_finalizer_of_the_manifest_and_of_no_other() {
+    let Some(scene) = Scene::new("letsgo").await else { return };
+    scene.restore(&[tie::FINALIZER, OTHER_FINALIZER]).await;
+    scene.is_made().await;
+    let retain = json!({"spec": {"source": {"httpApi": {"create": {"deletionPolicy": "Retain"}}}}});
+    scene.setup.patch::<AuditForwarding>("to-source", retain).await;
+    let untied = scene.is_tied(false).await;
+    assert_eq!(untied.finalizers(), [OTHER_FINALIZER]);
+    assert_eq!(untied.annotations().keys().collect::<Vec<_>>(), [OTHER_ANNOTATION]);
+    scene.setup.patch::<AuditForwarding>("to-source", json!({"metadata": {"finalizers": null}})).await;
 }

@@ -32,6 +32,10 @@ pub const TOKEN: &str = "sgp_the-token";
 /// The Secret of the forwarding `to-source`.
 pub const KEY_SECRET: &str = "to-source-source";
 
+/// What other programs put on a forwarding.
+pub const OTHER_FINALIZER: &str = "example.com/other";
+pub const OTHER_ANNOTATION: &str = "example.com/other";
+
 /// The operator of this binary. Ends abruptly when killed: nothing that is under way is finished.
 static OPERATOR: Mutex<Option<(oneshot::Sender<()>, thread::JoinHandle<()>)>> = Mutex::new(None);
 
@@ -98,9 +102,7 @@ impl Scene {
 
     /// Applies the forwarding `to-source`, which asks for a source.
     pub async fn ask(&self, policy: &str) {
-        let create =
-            json!({"tokenSecretRef": {"name": "token"}, "apiEndpoint": self.endpoint, "deletionPolicy": policy});
-        self.apply(json!({"endpoint": self.endpoint, "insecure": true, "create": create})).await;
+        self.apply(self.asking(policy)).await;
     }
 
     /// Applies the forwarding `to-source` with the key of the Secret `named`.
@@ -110,13 +112,31 @@ impl Scene {
     }
 
     pub async fn apply(&self, http_api: Value) {
-        let object = json!({
+        apply(&self.setup.client, &self.forwarding(&http_api).to_string()).await;
+    }
+
+    /// Creates the forwarding `to-source` from a backup, which has these finalizers and an annotation of another program.
+    pub async fn restore(&self, finalizers: &[&str]) {
+        let mut object = self.forwarding(&self.asking("Delete"));
+        object["metadata"]["finalizers"] = json!(finalizers);
+        object["metadata"]["annotations"] = json!({OTHER_ANNOTATION: "anything"});
+        let object = serde_json::from_value(object).expect("a forwarding");
+        self.setup.api::<AuditForwarding>().create(&PostParams::default(), &object).await.expect("it is admitted");
+    }
+
+    fn asking(&self, policy: &str) -> Value {
+        let create =
+            json!({"tokenSecretRef": {"name": "token"}, "apiEndpoint": self.endpoint, "deletionPolicy": policy});
+        json!({"endpoint": self.endpoint, "insecure": true, "create": create})
+    }
+
+    fn forwarding(&self, http_api: &Value) -> Value {
+        json!({
             "apiVersion": "audittrail.dev/v1alpha1",
             "kind": "AuditForwarding",
             "metadata": {"name": "to-source", "namespace": self.setup.namespace},
             "spec": {"trailRef": {"name": "acme"}, "source": {"httpApi": http_api}},
-        });
-        apply(&self.setup.client, &object.to_string()).await;
+        })
     }
 
     /// Any change of the spec, after which the operator looks at the source again.

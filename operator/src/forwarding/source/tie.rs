@@ -65,23 +65,40 @@ pub async fn settle(client: &Client, forwarding: AuditForwarding, tie: Option<&T
     }
     let (name, namespace) = (forwarding.name_any(), forwarding.namespace().unwrap_or_default());
     let api = Api::<AuditForwarding>::namespaced(client.clone(), &namespace);
+    let Some(tie) = tie else { return untie(&api, &name, forwarding).await };
     // Server-side apply: of the metadata, only this is ours. With the UID, nothing is made where it is gone.
-    let mut metadata = json!({"name": name, "namespace": namespace, "uid": forwarding.uid()});
-    if let Some(tie) = tie {
-        metadata["finalizers"] = json!([FINALIZER]);
-        // Plain data: it always becomes JSON.
-        metadata["annotations"] = json!({ANNOTATION: serde_json::to_string(tie).unwrap_or_default()});
-    }
     let patch = json!({
         "apiVersion": AuditForwarding::api_version(&()),
         "kind": AuditForwarding::kind(&()),
-        "metadata": metadata,
+        "metadata": {
+            "uid": forwarding.uid(),
+            "finalizers": [FINALIZER],
+            // Plain data: it always becomes JSON.
+            "annotations": {ANNOTATION: serde_json::to_string(tie).unwrap_or_default()},
+        },
     });
-    match api.patch(&name, &PatchParams::apply(OPERATOR).force(), &Patch::Apply(&patch)).await {
-        Ok(tied) => Ok(tied),
+    let options = PatchParams::apply(OPERATOR).force();
+    let tied = api.patch(&name, &options, &Patch::Apply(&patch)).await;
+    tied.map_err(|source| failed::<AuditForwarding>("tie", &name, source))
+}
+
+/// Takes our finalizer and annotation away, whoever owns them besides: an apply that leaves them out would let those stand
+/// that came with a manifest. The list of finalizers is written as it was read, so nothing is written where somebody has
+/// changed the object since: that is an error, and the next round reads anew.
+async fn untie(api: &Api<AuditForwarding>, name: &str, forwarding: AuditForwarding) -> Result<AuditForwarding, Error> {
+    let others: Vec<&String> = forwarding.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).collect();
+    let patch = json!({"metadata": {
+        "uid": forwarding.uid(),
+        "resourceVersion": forwarding.resource_version(),
+        "finalizers": others,
+        "annotations": {ANNOTATION: null},
+    }});
+    let options = PatchParams { field_manager: Some(OPERATOR.to_owned()), ..PatchParams::default() };
+    match api.patch(name, &options, &Patch::Merge(&patch)).await {
+        Ok(untied) => Ok(untied),
         // Gone in the meantime: there is nothing left to untie.
-        Err(kube::Error::Api(status)) if tie.is_none() && [404, 409].contains(&status.code) => Ok(forwarding),
-        Err(source) => Err(failed::<AuditForwarding>("tie", &name, source)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(forwarding),
+        Err(source) => Err(failed::<AuditForwarding>("untie", name, source)),
     }
 }
 
