@@ -3,6 +3,7 @@
 use crate::fixture::SOON;
 use crate::scene::{KEY_SECRET, Scene, kill_operator, serve, slug};
 use audittrail_crds::AuditForwarding;
+use audittrail_operator::forwarding::source::secret::API_ANNOTATION;
 use audittrail_source::public_api::{Fault, Step};
 use audittrail_tests::cluster::eventually;
 use http::Method;
@@ -171,6 +172,11 @@ async fn a_key_that_was_changed_in_the_secret_by_hand_is_put_right() {
         if crate::scene::key(&secret).as_ref() == Some(&key) { Ok(()) } else { Err("another key".to_owned()) }
     })
     .await;
+    // Nor is a key used whose Public API is not known.
+    let nobodys = json!({"metadata": {"annotations": {API_ANNOTATION: null}}});
+    scene.setup.patch::<Secret>(KEY_SECRET, nobodys).await;
+    let known = |secret: &Secret| secret.annotations().get(API_ANNOTATION) == Some(&scene.endpoint);
+    scene.setup.becomes::<Secret>(KEY_SECRET, "has its Public API", known).await;
 }
 
 #[tokio::test]

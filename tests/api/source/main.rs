@@ -3,6 +3,7 @@
 #[path = "../fixture.rs"]
 mod fixture;
 mod made;
+mod moved;
 mod refused;
 mod removed;
 mod scene;

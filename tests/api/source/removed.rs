@@ -61,6 +61,18 @@ async fn a_source_that_nobody_wrote_down_is_found_by_its_slug_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_source_that_was_made_anew_by_hand_is_found_by_its_slug_and_deleted() {
+    let Some(scene) = Scene::new("byslug").await else { return };
+    scene.ask("Delete").await;
+    let slug = slug(&scene.is_made().await);
+    scene.workspace().remove(&slug);
+    scene.workspace().make(&slug);
+    scene.setup.delete::<AuditForwarding>("to-source").await;
+    scene.is_gone(SOON).await;
+    assert_eq!(scene.workspace().sources(), []);
+}
+
+#[tokio::test]
 async fn a_deletion_whose_answers_fail_is_tried_again() {
     let Some(scene) = Scene::new("stumbles").await else { return };
     scene.ask("Delete").await;

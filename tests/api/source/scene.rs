@@ -1,8 +1,8 @@
 //! A namespace with a trail, a workspace that sources are made in, and an operator that can be killed.
 
-use crate::fixture::{SOON, Setup, settings};
+use crate::fixture::{SOON, Setup, parse, settings};
 use audittrail_crds::AuditForwarding;
-use audittrail_crds::document::Forwarding;
+use audittrail_crds::document::{Document, Forwarding};
 use audittrail_operator::forwarding::source::tie;
 use audittrail_source::public_api::Workspace;
 use audittrail_source::{Settings, Source};
@@ -13,17 +13,20 @@ use axum::body::Bytes;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum_server::tls_rustls::RustlsConfig;
+use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{Api, ListParams, PostParams, WatchEvent, WatchParams};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// The workspace's token.
@@ -31,6 +34,9 @@ pub const TOKEN: &str = "sgp_the-token";
 
 /// The Secret of the forwarding `to-source`.
 pub const KEY_SECRET: &str = "to-source-source";
+
+/// The Secret with the trail's document.
+pub const DOCUMENT_SECRET: &str = "acme-collector";
 
 /// What other programs put on a forwarding.
 pub const OTHER_FINALIZER: &str = "example.com/other";
@@ -111,6 +117,13 @@ impl Scene {
         self.apply(json!({"endpoint": self.endpoint, "insecure": true, "writeKeySecretRef": named})).await;
     }
 
+    /// The same with Segment's own endpoint of a region, and this Public API.
+    pub async fn ask_in(&self, region: &str, api_endpoint: &str) {
+        let create =
+            json!({"tokenSecretRef": {"name": "token"}, "apiEndpoint": api_endpoint, "deletionPolicy": "Delete"});
+        self.apply(json!({"region": region, "insecure": true, "create": create})).await;
+    }
+
     pub async fn apply(&self, http_api: Value) {
         apply(&self.setup.client, &self.forwarding(&http_api).to_string()).await;
     }
@@ -148,6 +161,25 @@ impl Scene {
     pub async fn delivers(&self, what: &str, test: impl Fn(&Forwarding) -> bool) {
         let has = |entries: &[Forwarding]| entries.iter().any(|entry| entry.name == "to-source" && test(entry));
         self.setup.document("acme", what, |document| has(&document.forwardings)).await;
+    }
+
+    /// Every document of the trail since the one of the version `since`, up to the first that `last` wants.
+    pub async fn documents(&self, since: &str, last: impl Fn(&Document) -> bool) -> Vec<Document> {
+        let only = WatchParams::default().fields(&format!("metadata.name={DOCUMENT_SECRET}"));
+        let mut events = pin!(self.setup.api::<Secret>().watch(&only, since).await.expect("it can be watched"));
+        let mut documents = Vec::new();
+        let collected = async {
+            while let Some(event) = events.try_next().await.expect("the watch goes on") {
+                if let WatchEvent::Added(secret) | WatchEvent::Modified(secret) = event {
+                    documents.push(parse(&secret));
+                }
+                if documents.last().is_some_and(&last) {
+                    return;
+                }
+            }
+        };
+        timeout(SOON, collected).await.expect("the document comes");
+        documents
     }
 
     /// Waits until the forwarding has its source and its Secret, and the document the key.
@@ -214,11 +246,17 @@ pub fn slug(forwarding: &AuditForwarding) -> String {
 pub async fn serve() -> (Source, String) {
     let token = Some(TOKEN.to_owned());
     let source = Source::open(Settings { workspace_token: token, ..Settings::default() }).expect("no file");
+    let endpoint = listen(&source).await;
+    (source, endpoint)
+}
+
+/// Another base URL of a workspace.
+pub async fn listen(source: &Source) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let endpoint = format!("http://{}", listener.local_addr().expect("bound"));
     let served = source.clone();
     tokio::spawn(async move { served.serve(listener, std::future::pending()).await });
-    (source, endpoint)
+    endpoint
 }
 
 /// `endpoint` behind TLS: its base URL, and the certificate.

@@ -65,16 +65,29 @@ impl PublicApi {
         }
     }
 
-    /// Deletes the source with this slug: by its id where it is known. One that is gone is no failure.
+    /// Deletes the source with this slug: by its id where it is known and right, or else as it is found. One that is gone is
+    /// no failure.
     pub async fn remove(&self, known: Option<&str>, slug: &str) -> Result<(), Failure> {
-        let found = match known {
-            Some(id) => Some(id.to_owned()),
-            None => self.find(slug).await?.map(|source| source.id),
-        };
-        let Some(id) = found.filter(|id| is_id(id)) else { return Ok(()) };
-        match self.send(self.request(Method::DELETE, self.one(&id))).await?.success(&self.token, Timestamp::now()) {
-            Err(failure) if failure.is_not_found() => Ok(()),
-            other => other,
+        if let Some(id) = known
+            && self.delete(id).await?
+        {
+            return Ok(());
+        }
+        if let Some(source) = self.find(slug).await? {
+            self.delete(&source.id).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether there was a source with this id to delete.
+    async fn delete(&self, id: &str) -> Result<bool, Failure> {
+        if !is_id(id) {
+            return Ok(false);
+        }
+        match self.send(self.request(Method::DELETE, self.one(id))).await?.success(&self.token, Timestamp::now()) {
+            Ok(()) => Ok(true),
+            Err(failure) if failure.is_not_found() => Ok(false),
+            Err(failure) => Err(failure),
         }
     }
 

@@ -53,7 +53,7 @@ pub struct With {
     pub token: Option<String>,
     /// The authorities to trust.
     pub authorities: Option<String>,
-    /// The write key in our Secret. After a success, the one that belongs there.
+    /// The write key in our Secret, where it is from the Public API that is asked. After a success, the one that belongs there.
     pub key: Option<Sensitive>,
 }
 

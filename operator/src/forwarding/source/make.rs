@@ -45,7 +45,7 @@ pub async fn make(context: &Context, mut inputs: Inputs, create: &CreateSource) 
     if !wait.is_zero() {
         return Ok((inputs, wait));
     }
-    let found = obtain(context, &inputs, create, token, before.with.authorities.as_deref()).await;
+    let found = obtain(context, &inputs, token, before.with.authorities.as_deref()).await;
     let now = Instant::now();
     let attempt = before.attempt(&found, &create.token_secret_ref.name, now);
     let again = attempt.next.saturating_duration_since(now);
@@ -74,16 +74,17 @@ impl Before {
     ) -> Result<Self, Error> {
         let (forwarding, secret) = (&inputs.forwarding, inputs.write_key.as_ref());
         let token = write::read(&secrets(context, forwarding), &create.token_secret_ref.name).await?;
+        let key = secret::key(forwarding, secret);
         Ok(Self {
-            key: secret::key(forwarding, secret),
             last: context.sources.last(&forwarding.uid().unwrap_or_default()),
             token: super::token(token.as_ref(), &create.token_secret_ref),
             with: With {
                 generation: forwarding.metadata.generation,
                 token: token.and_then(|secret| secret.resource_version()),
                 authorities,
-                key: secret::present(secret).map(Sensitive::new),
+                key: secret::present(secret).filter(|_| key == Key::Kept).map(Sensitive::new),
             },
+            key,
         })
     }
 
@@ -119,15 +120,16 @@ struct Found {
 async fn obtain(
     context: &Context,
     inputs: &Inputs,
-    create: &CreateSource,
     token: Sensitive,
     authorities: Option<&str>,
 ) -> Result<Found, Failure> {
     let forwarding = &inputs.forwarding;
-    let endpoint = tie::api_endpoint(forwarding, create);
-    let api = PublicApi::new(&endpoint, token, authorities, &context.settings.allowed_source_networks)?;
+    let endpoint = tie::api_endpoint(forwarding).unwrap_or_default();
+    let api = PublicApi::new(endpoint, token, authorities, &context.settings.allowed_source_networks)?;
     let slug = slug(forwarding);
-    let source = timeout(ATTEMPT_TIMEOUT, api.obtain(known(forwarding), &slug))
+    // An id is of one workspace; the slug is the same in each.
+    let known = known(forwarding).filter(|_| made_elsewhere(inputs).is_none());
+    let source = timeout(ATTEMPT_TIMEOUT, api.obtain(known, &slug))
         .await
         .unwrap_or_else(|_| Err(Failure::unavailable(format!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs()))))?;
     let Source { ref id, enabled, .. } = source;
@@ -139,24 +141,43 @@ async fn obtain(
 
 /// First the status, which deletion goes by, then the Secret.
 async fn keep(context: &Context, mut inputs: Inputs, found: Found) -> Result<Inputs, Error> {
-    let forwarding = &mut inputs.forwarding;
-    let before = forwarding.status.clone().unwrap_or_default();
+    let before = inputs.forwarding.status.clone().unwrap_or_default();
     if before.created_source.as_ref() != Some(&found.created) {
         let CreatedSource { id, slug } = &found.created;
+        let forwarding = &inputs.forwarding;
         tracing::info!(name = forwarding.name_any(), namespace = forwarding.namespace(), id, slug, "there is a source");
-        if let Some(gone) = known(forwarding) {
-            let note = format!("the source {slug} (id {gone}) is gone from its workspace, and was made anew (id {id})");
+        if let Some(note) = replaced(&inputs, id) {
             context.warn(forwarding, REPLACED, "Create", &note).await;
         }
         let status = AuditForwardingStatus { created_source: Some(found.created), ..before };
         let namespace = forwarding.namespace().unwrap_or_default();
         let api = Api::<AuditForwarding>::namespaced(context.client.clone(), &namespace);
         api_status::write(&api, &forwarding.name_any(), &status).await?;
-        forwarding.status = Some(status);
+        inputs.forwarding.status = Some(status);
     }
+    let forwarding = &inputs.forwarding;
     let desired = secret::build(forwarding, &found.write_key);
     inputs.write_key = Some(write::apply(&secrets(context, forwarding), &desired).await?);
     Ok(inputs)
+}
+
+/// The Public API that the key in our Secret is from, where another one is asked now: its workspace is another one, too, or
+/// there is another way to it.
+fn made_elsewhere(inputs: &Inputs) -> Option<&str> {
+    secret::api(inputs.write_key.as_ref()).filter(|api| Some(*api) != tie::api_endpoint(&inputs.forwarding))
+}
+
+/// What became of the source that was known before, when the one with this `id` was found or made.
+fn replaced(inputs: &Inputs, id: &str) -> Option<String> {
+    let forwarding = &inputs.forwarding;
+    let (before, slug, api) = (known(forwarding)?, slug(forwarding), tie::api_endpoint(forwarding)?);
+    Some(match made_elsewhere(inputs) {
+        Some(other) => format!(
+            "the source {slug} (id {before}) of {other} stays in its workspace: delete it there when nothing needs it; \
+             events go to that of {api} (id {id}) from now on"
+        ),
+        None => format!("{api} has no source {slug} with the id {before}: it was made anew (id {id})"),
+    })
 }
 
 fn secrets(context: &Context, forwarding: &AuditForwarding) -> Api<Secret> {

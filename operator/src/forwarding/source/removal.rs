@@ -152,7 +152,12 @@ async fn delete(context: &Context, forwarding: &AuditForwarding, tie: Option<&Ti
     let authorities = authorities(context, &namespace, tie).await?;
     let allowed = &context.settings.allowed_source_networks;
     let api = PublicApi::new(&tie.api_endpoint, token, authorities.as_deref(), allowed)?;
-    api.remove(known(forwarding), &slug(forwarding)).await
+    api.remove(known(forwarding), &slug(forwarding)).await?;
+    let kept = write::read(&secrets, &forwarding.created_key_secret()).await.map_err(|error| unread(&error))?;
+    match secret::api(kept.as_ref()).filter(|made_with| *made_with != tie.api_endpoint) {
+        Some(made_with) => Err(Failure::refused(format!("it was made with {made_with}, which is asked no more"))),
+        None => Ok(()),
+    }
 }
 
 async fn authorities(context: &Context, namespace: &str, tie: &Tie) -> Result<Option<String>, Failure> {

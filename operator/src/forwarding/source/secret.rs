@@ -1,6 +1,7 @@
 //! The Secret with the write key of a source of its own. Pure.
 
 use super::attempts::Key;
+use super::tie;
 use crate::names::{Component, Names};
 use crate::secret_text::has_value;
 use audittrail_crds::AuditForwarding;
@@ -11,6 +12,9 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeMap;
+
+/// On the Secret: base URL of the Public API that the key is from. A key is of one workspace, and so of one Public API.
+pub const API_ANNOTATION: &str = "audittrail.dev/source-api";
 
 /// Whose the Secret is that the write key goes into.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,10 +43,17 @@ pub fn holder(forwarding: &AuditForwarding, secret: Option<&Secret>) -> Holder {
     }
 }
 
-/// Whether `secret` is this forwarding's and has the write key.
+/// Whether `secret` is this forwarding's and has the write key of the source that it asks for. A key of another Public API
+/// is none: Segment answers 200 to any, so what is sent with it would be lost and count as delivered.
 pub fn key(forwarding: &AuditForwarding, secret: Option<&Secret>) -> Key {
     let ours = secret.filter(|_| holder(forwarding, secret) == Holder::Ours);
-    if ours.is_some_and(|secret| has_value(secret, WRITE_KEY)) { Key::Kept } else { Key::Lacking }
+    let of_the_asked = api(secret) == tie::api_endpoint(forwarding);
+    if of_the_asked && ours.is_some_and(|secret| has_value(secret, WRITE_KEY)) { Key::Kept } else { Key::Lacking }
+}
+
+/// Base URL of the Public API that the key in `secret` is from.
+pub fn api(secret: Option<&Secret>) -> Option<&str> {
+    secret?.annotations().get(API_ANNOTATION).map(String::as_str)
 }
 
 /// The write key in `secret`.
@@ -51,7 +62,7 @@ pub fn present(secret: Option<&Secret>) -> Option<&str> {
     str::from_utf8(&bytes.0).ok()
 }
 
-/// The Secret as it must be. It goes with the forwarding.
+/// The Secret as it must be, with a key from the Public API that `forwarding` names. It goes with the forwarding.
 pub fn build(forwarding: &AuditForwarding, key: &Sensitive) -> Secret {
     let names =
         Names { namespace: forwarding.namespace().unwrap_or_default(), trail: forwarding.spec.trail_ref.name.clone() };
@@ -60,6 +71,8 @@ pub fn build(forwarding: &AuditForwarding, key: &Sensitive) -> Secret {
             name: Some(forwarding.write_key_secret().name),
             namespace: Some(names.namespace.clone()),
             labels: Some(names.labels(Component::Access)),
+            annotations: tie::api_endpoint(forwarding)
+                .map(|api| BTreeMap::from([(API_ANNOTATION.to_owned(), api.to_owned())])),
             owner_references: forwarding.controller_owner_ref(&()).map(|owner| vec![owner]),
             ..ObjectMeta::default()
         },
@@ -73,6 +86,7 @@ pub fn build(forwarding: &AuditForwarding, key: &Sensitive) -> Secret {
 mod tests {
     use super::*;
     use crate::forwarding::source::tests::asking;
+    use audittrail_crds::forwarding::Region;
 
     fn owned(change: impl FnOnce(&mut OwnerReference)) -> Secret {
         let mut secret = build(&asking("Retain"), &Sensitive::new("key"));
@@ -82,7 +96,9 @@ mod tests {
 
     #[test]
     fn the_secret_is_the_forwardings_own_and_has_our_labels() {
-        insta::assert_yaml_snapshot!(build(&asking("Retain"), &Sensitive::new("key")).metadata, @r"
+        insta::assert_yaml_snapshot!(build(&asking("Retain"), &Sensitive::new("key")).metadata, @r#"
+        annotations:
+          audittrail.dev/source-api: "https://api.segmentapis.com"
         labels:
           app.kubernetes.io/component: access
           app.kubernetes.io/instance: acme
@@ -97,7 +113,7 @@ mod tests {
             kind: AuditForwarding
             name: to-source
             uid: 3f9cde0a-8a55-4b0c-9f53-0d0c4e2ab001
-        ");
+        "#);
     }
 
     #[test]
@@ -117,5 +133,25 @@ mod tests {
         assert_eq!(kept(&owned(|_| {})), Key::Kept);
         assert_eq!(kept(&Secret { data: None, ..owned(|_| {}) }), Key::Lacking);
         assert_eq!(kept(&owned(|owner| owner.uid = "earlier".to_owned())), Key::Lacking);
+    }
+
+    #[test]
+    fn a_key_of_another_public_api_or_of_an_unknown_one_is_not_kept() {
+        let mut forwarding = asking("Retain");
+        let secret = owned(|_| {});
+        forwarding.spec.source.http_api.region = Some(Region::Eu);
+        assert_eq!(key(&forwarding, Some(&secret)), Key::Lacking);
+        assert_eq!(key(&forwarding, Some(&build(&forwarding, &Sensitive::new("key")))), Key::Kept);
+        let mut unknown = owned(|_| {});
+        unknown.metadata.annotations = None;
+        assert_eq!(key(&asking("Retain"), Some(&unknown)), Key::Lacking);
+    }
+
+    #[test]
+    fn a_region_and_its_public_api_by_name_are_one() {
+        let mut forwarding = asking("Retain");
+        let create = forwarding.spec.source.http_api.create.as_mut().expect("it asks");
+        create.api_endpoint = Some("https://api.segmentapis.com/".to_owned());
+        assert_eq!(key(&forwarding, Some(&owned(|_| {}))), Key::Kept);
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::api::write::{Error, failed};
 use crate::names::OPERATOR;
-use audittrail_crds::forwarding::{CreateSource, Region};
+use audittrail_crds::forwarding::Region;
 use audittrail_crds::trail::DeletionPolicy;
 use audittrail_crds::{AuditForwarding, KeyReference};
 use kube::api::{Api, Patch, PatchParams};
@@ -30,11 +30,13 @@ pub struct Tie {
     pub ca_config_map_ref: Option<KeyReference>,
 }
 
-/// Base URL of the Public API.
-pub fn api_endpoint(forwarding: &AuditForwarding, create: &CreateSource) -> String {
-    let region = || forwarding.spec.source.http_api.region.map(Region::api_endpoint);
+/// Base URL of the Public API, without a slash at its end; none where no source is asked for.
+pub fn api_endpoint(forwarding: &AuditForwarding) -> Option<&str> {
+    let source = &forwarding.spec.source.http_api;
+    let create = source.create.as_ref()?;
     // Admission saw to it that one of the two is there.
-    create.api_endpoint.as_deref().or_else(region).unwrap_or_default().to_owned()
+    let endpoint = create.api_endpoint.as_deref().or_else(|| source.region.map(Region::api_endpoint));
+    endpoint.map(|endpoint| endpoint.trim_end_matches('/'))
 }
 
 /// The tie that the spec asks for.
@@ -42,7 +44,7 @@ pub fn wanted(forwarding: &AuditForwarding) -> Option<Tie> {
     let source = &forwarding.spec.source.http_api;
     let create = source.create.as_ref().filter(|create| create.deletion_policy == DeletionPolicy::Delete)?;
     Some(Tie {
-        api_endpoint: api_endpoint(forwarding, create),
+        api_endpoint: api_endpoint(forwarding)?.to_owned(),
         token_secret_ref: create.token_secret_ref.clone(),
         ca_config_map_ref: source.ca_config_map_ref.clone(),
     })
@@ -125,7 +127,7 @@ mod tests {
         forwarding.spec.source.http_api.region = Some(Region::Eu);
         assert_eq!(wanted(&forwarding).expect("a tie").api_endpoint, "https://eu1.api.segmentapis.com");
         let create = forwarding.spec.source.http_api.create.as_mut().expect("it asks");
-        create.api_endpoint = Some("https://api.example/base".to_owned());
+        create.api_endpoint = Some("https://api.example/base/".to_owned());
         assert_eq!(wanted(&forwarding).expect("a tie").api_endpoint, "https://api.example/base");
     }
 
