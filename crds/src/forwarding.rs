@@ -12,6 +12,11 @@ use serde::{Deserialize, Serialize};
 /// Key of the write key in its Secret, when the forwarding names none.
 pub const WRITE_KEY: &str = "writeKey";
 
+/// Times that can be read here: RFC 3339 with the digits and offsets that `jiff` takes. The API server's format `date-time`
+/// lets more fractional digits through, and offsets of days.
+const TIME: &str =
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$";
+
 /// Streams the events of an AuditTrail to a declared HTTP API event-streams source: Segment's
 /// Tracking API, or anything that speaks it.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -54,7 +59,8 @@ pub struct AuditForwardingSpec {
     /// again when this value changes; never on the toggle. Absent means `position: Now`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(
-        validation = Rule::new("(has(self.position) ? 1 : 0) + (has(self.time) ? 1 : 0) + (has(self.sequence) ? 1 : 0) == 1").message("set exactly one of startFrom.position, startFrom.time and startFrom.sequence")
+        validation = Rule::new("(has(self.position) ? 1 : 0) + (has(self.time) ? 1 : 0) + (has(self.sequence) ? 1 : 0) == 1").message("set exactly one of startFrom.position, startFrom.time and startFrom.sequence"),
+        validation = Rule::new("!has(self.time) || self.time.getFullYear() < 9999").message("startFrom.time must be before the year 9999")
     )]
     pub start_from: Option<StartFrom>,
 
@@ -189,8 +195,9 @@ pub struct StartFrom {
     /// `Now`: events stored from now on. `Beginning`: every event that is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
-    /// Events received at this moment (RFC 3339) or later.
+    /// Events received at this moment (RFC 3339, at most nine fractional digits, before the year 9999) or later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = TIME))]
     pub time: Option<Time>,
     /// Events with this sequence or a higher one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,10 +5,11 @@
 //! by itself, and its errors end here. And it remembers what it has seen: a new list tells nothing
 //! that is known already, and does tell what was deleted while nobody looked.
 
+use crate::api::guarded::{self, Guarded};
 use futures::{Stream, StreamExt};
-use kube::api::Api;
+use kube::api::{Api, ObjectMeta};
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
@@ -27,19 +28,19 @@ pub type Item<K> = Result<K, watcher::Error>;
 pub trait Watched: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static {}
 impl<K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static> Watched for K {}
 
-/// Events of a watch, without its errors.
+/// Events of a watch of all namespaces, without its errors. What cannot be read comes too.
 pub fn events<K: Watched>(
-    api: Api<K>,
+    client: &Client,
     config: watcher::Config,
-) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send {
-    without_errors(watcher(api, config), tokio::time::sleep)
+) -> impl Stream<Item = Item<Event<Guarded<K>>>> + Send + use<K> {
+    without_errors(watcher(Api::all(client.clone()), config), tokio::time::sleep)
 }
 
 /// Takes out the errors, and pauses after each.
-fn without_errors<K: Watched, F: Future<Output = ()> + Send>(
-    events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Send,
+fn without_errors<K: Resource<DynamicType = ()> + Send, F: Future<Output = ()> + Send>(
+    events: impl Stream<Item = Item<Event<K>>> + Send,
     sleep: impl Fn(Duration) -> F + Send,
-) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + Send {
+) -> impl Stream<Item = Item<Event<K>>> + Send {
     let state = (Box::pin(events), Pause::default(), sleep);
     futures::stream::unfold(state, async |(mut events, mut pause, sleep)| {
         loop {
@@ -67,12 +68,12 @@ fn is_progress<K>(event: &Event<K>) -> bool {
 
 /// Objects whose `version` changed, and objects that were deleted.
 pub fn changes<K: Watched>(
-    api: Api<K>,
+    client: &Client,
     config: watcher::Config,
     version: fn(&K) -> String,
-) -> impl Stream<Item = Item<K>> + Send {
+) -> impl Stream<Item = Item<K>> + Send + use<K> {
     let mut seen = Seen { objects: HashMap::new(), listed: HashSet::new(), version };
-    events(api, config).flat_map(move |event| {
+    events(client, config).flat_map(move |event| {
         let changed =
             event.map_or_else(|error| vec![Err(error)], |event| seen.changed(event).into_iter().map(Ok).collect());
         futures::stream::iter(changed)
@@ -99,7 +100,22 @@ struct Seen<K> {
 }
 
 impl<K: Watched> Seen<K> {
-    fn changed(&mut self, event: Event<K>) -> Vec<K> {
+    fn changed(&mut self, event: Event<Guarded<K>>) -> Vec<K> {
+        if let Some((_, unreadable)) = guarded::unreadable(&event) {
+            let ObjectMeta { name, namespace, .. } = &unreadable.metadata;
+            tracing::debug!(kind = %K::kind(&()), name, namespace, %unreadable, "left out");
+        }
+        match guarded::readable(event, |metadata| self.known(metadata)) {
+            None => Vec::new(),
+            Some(event) => self.readable(event),
+        }
+    }
+
+    fn known(&self, metadata: &ObjectMeta) -> Option<K> {
+        self.objects.get(metadata.uid.as_ref()?).map(|(_, object)| object.clone())
+    }
+
+    fn readable(&mut self, event: Event<K>) -> Vec<K> {
         match event {
             Event::Init => {
                 self.listed.clear();
@@ -149,15 +165,26 @@ impl Pause {
 mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::ConfigMap;
-    use serde_json::json;
+    use serde_json::{Value, json};
     use std::sync::Mutex;
 
-    fn object(name: &str, version: i32) -> ConfigMap {
-        let metadata = json!({"name": name, "uid": name, "resourceVersion": version.to_string(), "generation": 1});
-        serde_json::from_value(json!({"metadata": metadata})).expect("a ConfigMap")
+    fn metadata(name: &str, version: i32) -> Value {
+        json!({"name": name, "uid": name, "resourceVersion": version.to_string(), "generation": 1})
     }
 
-    fn told(seen: &mut Seen<ConfigMap>, events: Vec<Event<ConfigMap>>) -> Vec<String> {
+    fn object(name: &str, version: i32) -> Guarded<ConfigMap> {
+        guarded(&json!({"metadata": metadata(name, version)}))
+    }
+
+    fn unreadable(name: &str, version: i32) -> Guarded<ConfigMap> {
+        guarded(&json!({"metadata": metadata(name, version), "data": 7}))
+    }
+
+    fn guarded(value: &Value) -> Guarded<ConfigMap> {
+        serde_json::from_str(&value.to_string()).expect("a ConfigMap, or none")
+    }
+
+    fn told(seen: &mut Seen<ConfigMap>, events: Vec<Event<Guarded<ConfigMap>>>) -> Vec<String> {
         events.into_iter().flat_map(|event| seen.changed(event)).map(|object| object.name_any()).collect()
     }
 
@@ -185,13 +212,25 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_is_told_as_gone_once_where_it_was_known() {
+        let mut seen = seen(any);
+        assert!(told(&mut seen, vec![Event::Apply(unreadable("c", 2))]).is_empty());
+        assert_eq!(told(&mut seen, vec![Event::Apply(unreadable("b", 2))]), ["b"]);
+        assert!(told(&mut seen, vec![Event::Apply(unreadable("b", 3)), Event::Delete(unreadable("b", 4))]).is_empty());
+        assert_eq!(told(&mut seen, vec![Event::Apply(object("b", 5))]), ["b"]);
+        let list =
+            vec![Event::Init, Event::InitApply(unreadable("a", 6)), Event::InitApply(object("b", 5)), Event::InitDone];
+        assert_eq!(told(&mut seen, list), ["a"]);
+    }
+
+    #[test]
     fn a_change_of_the_status_is_no_change_of_the_spec() {
         assert!(told(&mut seen(spec), vec![Event::Apply(object("a", 2))]).is_empty());
         assert_eq!(told(&mut seen(any), vec![Event::Apply(object("a", 2))]), ["a"]);
     }
 
     /// The pauses between these events, in milliseconds.
-    async fn pauses(events: Vec<Item<Event<ConfigMap>>>) -> Vec<u128> {
+    async fn pauses(events: Vec<Item<Event<Guarded<ConfigMap>>>>) -> Vec<u128> {
         let pauses = Mutex::new(Vec::new());
         let (all, errors) = (events.len(), events.iter().filter(|event| event.is_err()).count());
         let told = without_errors(futures::stream::iter(events), |pause| {

@@ -61,14 +61,14 @@ pub async fn run(
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (news, told) = mpsc::channel(NEWS_QUEUE_LENGTH);
     let (rounds, asked) = mpsc::channel(NEWS_QUEUE_LENGTH);
-    let context = Arc::new(Context::new(client.clone(), settings, news, rounds).await?);
+    let context = Arc::new(Context::new(client, settings, news, rounds).await?);
     let (trails, trail_writer) = reflector::store();
     let (forwardings, forwarding_writer) = reflector::store();
     let known = Known { trails, forwardings };
-    let trail_controller = trails_controller(&client, trail_writer, &known, asked)
+    let trail_controller = trails_controller(&context, trail_writer, &known, asked)
         .graceful_shutdown_on(stop.clone().cancelled_owned())
         .run(trail::reconcile, trail::on_error, Arc::clone(&context));
-    let forwarding_controller = forwardings_controller(&client, forwarding_writer, &known, told)
+    let forwarding_controller = forwardings_controller(&context, forwarding_writer, &known, told)
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(forwarding::reconcile, forwarding::on_error, context);
     tokio::join!(log(trail_controller), log(forwarding_controller), tell_synced(known, synced));
@@ -76,13 +76,14 @@ pub async fn run(
 }
 
 fn trails_controller(
-    client: &Client,
+    context: &Arc<Context>,
     writer: reflector::store::Writer<AuditTrail>,
     known: &Known,
     asked: mpsc::Receiver<Key>,
 ) -> Controller<AuditTrail> {
+    let client = &context.client;
     let (of_secret, of_config_map, waiting) = (known.clone(), known.clone(), known.clone());
-    Controller::for_stream(watches::ours(client, writer), known.trails.clone())
+    Controller::for_stream(watches::ours(context, writer), known.trails.clone())
         .with_config(controller::Config::default().debounce(DEBOUNCE))
         .watches_stream(watches::anybodys::<Secret>(client), move |secret| {
             of_secret.trails_concerned(&secret, Named::Secret)
@@ -104,13 +105,14 @@ fn trails_controller(
 }
 
 fn forwardings_controller(
-    client: &Client,
+    context: &Arc<Context>,
     writer: reflector::store::Writer<AuditForwarding>,
     known: &Known,
     told: mpsc::Receiver<Key>,
 ) -> Controller<AuditForwarding> {
+    let client = &context.client;
     let (of_secret, of_config_map, of_trail, of_news) = (known.clone(), known.clone(), known.clone(), known.clone());
-    Controller::for_stream(watches::ours(client, writer), known.forwardings.clone())
+    Controller::for_stream(watches::ours(context, writer), known.forwardings.clone())
         .with_config(controller::Config::default().debounce(DEBOUNCE))
         .watches_stream(watches::anybodys::<Secret>(client), move |secret| {
             of_secret.forwardings_concerned(&secret.metadata, Named::Secret)

@@ -1,13 +1,15 @@
 //! What wakes which resource. The mappings are pure. Everything but our own resources is watched
 //! by metadata alone, so that the operator never holds other people's Secrets in memory.
 
+use crate::api::guarded::{self, Guarded};
 use crate::changes::{self, Item, Watched, changes};
+use crate::context::Context;
 use crate::forwarding::trail_key;
 use crate::names::{CHILDREN_SELECTOR, Key, TRAIL_LABEL};
 use audittrail_crds::condition::{Reason, Type};
 use audittrail_crds::{AuditForwarding, AuditTrail};
-use futures::Stream;
-use kube::api::{Api, ObjectMeta, PartialObjectMeta};
+use futures::{Stream, StreamExt};
+use kube::api::{ObjectMeta, PartialObjectMeta};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
@@ -22,7 +24,7 @@ pub fn anybodys<K: Resource<DynamicType = ()>>(
 where
     PartialObjectMeta<K>: Watched,
 {
-    changes(Api::all(client.clone()), watcher::Config::default(), changes::any)
+    changes(client, watcher::Config::default(), changes::any)
 }
 
 /// Metadata of the children of all trails.
@@ -32,21 +34,42 @@ pub fn children<K: Resource<DynamicType = ()>>(
 where
     PartialObjectMeta<K>: Watched,
 {
-    changes(Api::all(client.clone()), watcher::Config::default().labels(CHILDREN_SELECTOR), changes::any)
+    changes(client, watcher::Config::default().labels(CHILDREN_SELECTOR), changes::any)
 }
 
 /// Forwardings as triggers for their trail.
 pub fn forwardings(client: &Client) -> impl Stream<Item = Item<AuditForwarding>> + Send + use<> {
-    changes(Api::all(client.clone()), watcher::Config::default(), changes::spec)
+    changes(client, watcher::Config::default(), changes::spec)
 }
 
 /// A resource of ours as a trigger: changes of its spec and its finalizers, but not of its
-/// status, which we write ourselves. All of them go to `writer`.
-pub fn ours<K: Watched>(client: &Client, writer: Writer<K>) -> impl Stream<Item = Item<K>> + Send + use<K> {
-    changes::events(Api::<K>::all(client.clone()), watcher::Config::default())
+/// status, which we write ourselves. All of them go to `writer`, but for what cannot be read: an Event on it says so.
+pub fn ours<K: Watched>(context: &Arc<Context>, writer: Writer<K>) -> impl Stream<Item = Item<K>> + Send + use<K> {
+    let (teller, known) = (Arc::clone(context), writer.as_reader());
+    changes::events::<K>(&context.client, watcher::Config::default())
+        .then(move |event| tell_unreadable(Arc::clone(&teller), event))
+        .filter_map(move |event| {
+            let event = event.map(|event| guarded::readable(event, |metadata| as_known(&known, metadata)));
+            std::future::ready(event.transpose())
+        })
         .reflect(writer)
         .applied_objects()
         .predicate_filter(predicates::generation.combine(predicates::finalizers), PredicateConfig::default())
+}
+
+async fn tell_unreadable<K: Watched>(
+    context: Arc<Context>,
+    event: Item<watcher::Event<Guarded<K>>>,
+) -> Item<watcher::Event<Guarded<K>>> {
+    if let Some((object, why)) = event.as_ref().ok().and_then(guarded::unreadable) {
+        context.warn(object, "Unreadable", "Read", &why.to_string()).await;
+    }
+    event
+}
+
+fn as_known<K: Watched>(known: &Store<K>, metadata: &ObjectMeta) -> Option<K> {
+    let key = ObjectRef::new(metadata.name.as_deref()?).within(metadata.namespace.as_deref()?);
+    known.get(&key).map(|object| (*object).clone())
 }
 
 /// Both kinds of ours, as they are in memory: what a change elsewhere concerns is looked up here.

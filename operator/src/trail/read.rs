@@ -1,5 +1,6 @@
 //! Stage read: everything that decides how a trail's children look, live from the API server.
 
+use crate::api::guarded::Guarded;
 use crate::api::write::{self, Error};
 use crate::board::Facts;
 use crate::forwarding;
@@ -108,9 +109,10 @@ async fn list<K>(client: &Client, namespace: &str) -> Result<Vec<K>, Error>
 where
     K: write::Child + kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
 {
-    let api = Api::<K>::namespaced(client.clone(), namespace);
+    let api = Api::<Guarded<K>>::namespaced(client.clone(), namespace);
     match api.list(&ListParams::default()).await {
-        Ok(list) => Ok(list.items),
+        // What cannot be read is left out: the watch has told of it.
+        Ok(list) => Ok(list.items.into_iter().filter_map(|Guarded(object)| object.ok()).collect()),
         Err(source) => Err(write::failed::<K>("list", namespace, source)),
     }
 }

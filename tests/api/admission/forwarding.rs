@@ -380,6 +380,33 @@ async fn admit_exactly_one_place_to_start_from() {
     refused::<AuditForwarding>(&client, from(json!({"position": "End"})), "spec.startFrom.position").await;
 }
 
+/// An object that is admitted and cannot be read by the operator is not served.
+#[tokio::test]
+async fn admit_times_to_start_from_that_can_be_read() {
+    let Some(client) = client().await else { return };
+    let from = |time: &str| forwarding(&json!({"spec": {"startFrom": {"time": time}}}));
+    for time in [
+        "0001-01-01T00:00:00Z",
+        "9998-12-31T23:59:59.999999999Z",
+        "2026-11-23T10:00:00.1Z",
+        "2026-11-23T10:00:00+23:59",
+    ] {
+        admitted::<AuditForwarding>(&client, from(time)).await;
+    }
+    for time in ["9999-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "9998-12-31T23:59:59-00:01"] {
+        refused::<AuditForwarding>(&client, from(time), "startFrom.time must be before the year 9999").await;
+    }
+    for time in [
+        "2026-11-23T10:00:00.0000000000Z",
+        "2026-11-23T10:00:00,5Z",
+        "2026-11-23T10:00:00+24:00",
+        "2026-11-23t10:00:00z",
+        "2026-11-23",
+    ] {
+        refused::<AuditForwarding>(&client, from(time), "spec.startFrom.time").await;
+    }
+}
+
 #[tokio::test]
 async fn admit_no_other_trail_for_a_forwarding() {
     let Some(client) = client().await else { return };
