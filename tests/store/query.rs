@@ -131,6 +131,10 @@ async fn every_filter_finds_its_events() {
         ("to=2026-03-02T09:00:00Z", vec!["a"]),
         ("from=2026-03-02T11:00:00%2B02:00&to=2026-03-02T10:00:00Z", vec!["b"]),
         ("from=9000-01-01T00:00:00Z", vec![]),
+        // Finer than a microsecond, which is what moments are stored in.
+        ("from=2026-03-02T09:00:00.0000005Z&submittedBy=acme%2FwriteKey", vec!["c"]),
+        ("to=2026-03-02T09:00:00.0000005Z", vec!["b", "a"]),
+        ("from=2026-03-02T08:59:59.9999991Z&to=2026-03-02T08:59:59.9999995Z", vec![]),
         ("order=asc&submittedBy=acme%2FwriteKey", vec!["a", "b", "c"]),
     ] {
         assert_eq!(ids(&served.page(&format!("/v1/events?{query}")).await), expected, "{query}");

@@ -5,7 +5,7 @@ use super::words::Words;
 use crate::event::{ActorType, Outcome, StoredEvent};
 use audittrail_crds::catalogue::Catalogue;
 use audittrail_crds::filter::{self, Selector};
-use jiff::Timestamp;
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use serde::Serialize;
 
 /// OR within a field, AND across them; an empty field matches everything. Values are compared exactly.
@@ -33,9 +33,9 @@ pub struct Filter {
     pub outcomes: Vec<Outcome>,
     /// `submittedBy`: names of write keys, service accounts and people who wrote the events.
     pub submitted_by: Vec<String>,
-    /// `from`: happened at this moment or later.
+    /// `from`: happened at this moment or later, in whole microseconds.
     pub from: Option<Timestamp>,
-    /// `to`: happened before this moment.
+    /// `to`: happened before this moment, in whole microseconds.
     pub to: Option<Timestamp>,
     /// `q`: words that all occur in the event.
     pub words: Words,
@@ -72,7 +72,16 @@ impl Filter {
         if filter.from.zip(filter.to).is_some_and(|(from, to)| from >= to) {
             parameters.refuse("to", "must be later than from");
         }
-        filter
+        filter.in_whole_microseconds()
+    }
+
+    /// Asks for the same with `from` and `to` in whole microseconds, as moments of events are: rounded up, both tell the same of
+    /// them. So it makes no difference that Postgres keeps nothing finer of a moment, and this process does.
+    #[must_use]
+    pub fn in_whole_microseconds(self) -> Self {
+        let up = TimestampRound::new().smallest(Unit::Microsecond).mode(RoundMode::Ceil);
+        let whole = |moment: Timestamp| moment.round(up).expect("the latest of MOMENTS is whole");
+        Self { from: self.from.map(whole), to: self.to.map(whole), ..self }
     }
 
     /// What a forwarding's selector asks for. Error: the rule that its `area` breaks, which must be one of the catalogue's.
@@ -310,6 +319,23 @@ mod tests {
     fn an_unknown_name_is_told_the_known_ones() {
         assert_eq!(refusal(&[("outcome", "ok")]), "outcome must be one of success, failure, denied");
         assert_eq!(refusal(&[("order", "newest")]), "order must be one of desc, asc");
+    }
+
+    #[test]
+    fn a_part_of_a_microsecond_is_rounded_up() {
+        let whole = |moment: &str| {
+            let (filter, _) = parse(&[("from", moment)]).expect("valid");
+            let (to, _) = parse(&[("to", moment)]).expect("valid");
+            assert_eq!(filter.from, to.to);
+            filter.from.expect("given").to_string()
+        };
+        assert_eq!(whole("2026-03-02T09:14:05.000001Z"), "2026-03-02T09:14:05.000001Z");
+        assert_eq!(whole("2026-03-02T09:14:05.000001001Z"), "2026-03-02T09:14:05.000002Z");
+        assert_eq!(whole("1960-03-02T09:14:05.999999999Z"), "1960-03-02T09:14:06Z");
+        let (within_one, _) =
+            parse(&[("from", "2026-03-02T09:14:05.0000001Z"), ("to", "2026-03-02T09:14:05.0000002Z")])
+                .expect("nothing can match, and nothing is wrong");
+        assert_eq!(within_one.from, within_one.to);
     }
 
     #[test]

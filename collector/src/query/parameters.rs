@@ -12,8 +12,10 @@ pub const VALUES_MAX: usize = 100;
 /// Length of one value, in bytes, at most: the longest identity that an event may have, in UTF-8.
 pub const VALUE_MAX_BYTES: usize = 4 * IDENTITY_MAX_CHARS;
 
-/// Earliest and latest moment that RFC 3339 can write, and Postgres can compare.
-pub const MOMENTS: RangeInclusive<Timestamp> = Timestamp::constant(-62_135_596_800, 0)..=Timestamp::MAX;
+/// Earliest and latest moment that RFC 3339 can write, and Postgres can compare. The latest is a whole microsecond, so that
+/// each of them can be rounded up to one.
+pub const MOMENTS: RangeInclusive<Timestamp> =
+    Timestamp::constant(-62_135_596_800, 0)..=Timestamp::constant(253_402_207_200, 999_999_000);
 
 /// Parameters not yet taken, and what was wrong with those that were.
 #[derive(Debug)]
@@ -213,6 +215,8 @@ mod tests {
     fn moments_that_rfc_3339_cannot_write_are_refused() {
         let moment = |value| parameters(&[("from", value)]).moment("from");
         assert!(moment("0001-01-01T00:00:00Z").is_some());
+        assert!(moment("9999-12-30T22:00:00.999999Z").is_some());
+        assert!(moment("9999-12-30T22:00:00.999999001Z").is_none());
         assert!(moment("-000001-01-01T00:00:00Z").is_none());
         assert!(moment("2026-03-02T09:00:00 02:00").is_none());
     }
