@@ -311,6 +311,33 @@ async fn an_export_breaks_off_and_never_ends_cleanly_when_the_database_dies() {
     }
 }
 
+/// Restored to a point in its past while the export runs: what it has not read yet is not there any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_breaks_off_when_the_log_is_rewound() {
+    for path in ["/v1/events.csv", "/v1/events.ndjson?order=asc"] {
+        let trail = Trail::with_much(&Postgres::shared().create_database().await).await;
+        let mut answer = trail.get(path).await;
+        assert_eq!(answer.status(), 200);
+        assert!(answer.chunk().await.expect("begun").is_some());
+        trail
+            .run(
+                "BEGIN;
+                 DELETE FROM event WHERE sequence >= 1000;
+                 DELETE FROM event_id WHERE sequence >= 1000;
+                 UPDATE head SET next_sequence = 1000;
+                 COMMIT",
+            )
+            .await;
+        let raised = || async {
+            let epoch: i64 =
+                sqlx::query_scalar("SELECT epoch FROM head").fetch_one(&trail.pool).await.expect("a number");
+            epoch == 1
+        };
+        trail.served.until("the epoch is raised", raised).await;
+        assert!(ends_broken(&mut answer).await, "{path}: a clean end");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_away_is_said_before_an_export_begins() {
     let mut postgres = Postgres::start();

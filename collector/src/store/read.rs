@@ -4,6 +4,7 @@
 //! repeat while events arrive, and an unbounded read would have no end.
 
 use super::Store;
+use super::replica::Head;
 use super::term::groups;
 use crate::event::{
     Actor, ActorType, Change, Context, Event, Outcome, Resource, StoredEvent, SubmittedBy, SubmitterKind,
@@ -31,6 +32,14 @@ pub struct Window {
     pub epoch: i64,
     /// The sequences. Its end is one past the newest event, which pins the query to this moment.
     pub sequences: Range<i64>,
+}
+
+impl Window {
+    /// Whether all of it is still in the log, but for what retention dropped. A log that was rewound has fewer events until the epoch is
+    /// raised, and no others before that.
+    pub fn stands_in(&self, head: &Head) -> bool {
+        head.log_id == self.log_id && head.epoch == self.epoch && head.next_sequence >= self.sequences.end
+    }
 }
 
 #[derive(FromRow)]
@@ -175,4 +184,24 @@ fn named<T>(row: &PgRow, column: &str, parse: fn(&str) -> Option<T>) -> Result<O
 /// Only a newer collector writes names that this one does not know.
 fn undecodable(column: &str, name: &str) -> sqlx::Error {
     sqlx::Error::ColumnDecode { index: column.to_owned(), source: format!("{name:?} is not known here").into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_stands_until_the_log_is_rewound_to_before_its_end_or_has_another_epoch() {
+        let window = Window { log_id: Uuid::nil(), epoch: 1, sequences: 5..10 };
+        let head = Head { log_id: Uuid::nil(), epoch: 1, next_sequence: 10 };
+        for (found, stands) in [
+            (head, true),
+            (Head { next_sequence: 11, ..head }, true),
+            (Head { next_sequence: 9, ..head }, false),
+            (Head { epoch: 2, ..head }, false),
+            (Head { log_id: Uuid::from_u128(1), ..head }, false),
+        ] {
+            assert_eq!(window.stands_in(&found), stands, "{found:?}");
+        }
+    }
 }

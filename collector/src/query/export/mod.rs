@@ -29,6 +29,7 @@ use crate::access::{self, Identity, Verb};
 use crate::openapi;
 use crate::problem::{Problem, RETRY_AFTER_SECONDS};
 use crate::server::App;
+use crate::store::read::Window;
 use audittrail_crds::catalogue::Catalogue;
 use audittrail_crds::document::Trail;
 use axum::extract::{Query, State};
@@ -128,10 +129,10 @@ async fn export(
     let parts = Parts::parse(pairs, format, &app.catalogue())?;
     require_marked_end(version)?;
     let place = place(app)?;
-    let left = left(app, &parts).await?;
+    let (pinned, left) = pin(app, &parts).await?;
     parts.record(app, &reader, headers).await?;
     let walk = app.store().await?.walk(Arc::new(parts.filter.clone()), left, parts.order);
-    let mut export = Export::new(app.clone(), walk, format);
+    let mut export = Export::new(app.clone(), pinned, walk, format);
     let mut chunk = Chunk::new(format);
     chunk.text(&parts.preface());
     let turn = app.read_turn().await?;
@@ -203,15 +204,16 @@ fn place(app: &App) -> Result<OwnedSemaphorePermit, Problem> {
     })
 }
 
-/// The sequences that are asked for: all that can match now, or those after the last row that the client has.
-async fn left(app: &App, parts: &Parts) -> Result<Range<i64>, Problem> {
+/// All that can match now, and the sequences of it that are asked for: all of them, or those after the last row that the client has.
+async fn pin(app: &App, parts: &Parts) -> Result<(Window, Range<i64>), Problem> {
     let _turn = app.read_turn().await?;
     let store = app.store().await?;
-    let window = store.window(&parts.filter).await?.sequences;
-    let Some(after) = parts.after else { return Ok(window) };
+    let window = store.window(&parts.filter).await?;
+    let all = window.sequences.clone();
+    let Some(after) = parts.after else { return Ok((window, all)) };
     let standing = store.standing(after.epoch, after.sequence).await?;
     let next = after.next(&standing).map_err(|error| error.of("after"))?;
-    Ok(rest(&window, parts.order, next))
+    Ok((window, rest(&all, parts.order, next)))
 }
 
 /// What is left of the window in the order of the export, where `next` is one past the sequence that the client has.

@@ -7,6 +7,7 @@ use super::Format;
 use super::chunk::{Chunk, ROWS_FIRST};
 use super::row::Row;
 use crate::server::App;
+use crate::store::read::Window;
 use crate::store::walk::Walk;
 use crate::tail::stream::{Ended, PACE, refused};
 use axum::body::{Body, Bytes};
@@ -30,6 +31,8 @@ const CLIENT_PAUSE_MAX: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub struct Export {
     app: App,
+    /// What it began with, which has to be there until it ends.
+    pinned: Window,
     walk: Walk,
     format: Format,
     /// Rows to be read next, at most.
@@ -49,6 +52,8 @@ enum Part {
 enum ExportError {
     #[error("the database stopped answering: {0}")]
     Database(#[from] sqlx::Error),
+    #[error("the database was restored or rewound to before what the export began with")]
+    Rewound,
     #[error("the collector stops: {0}")]
     Stopped(#[from] AcquireError),
     #[error("the client took nothing for {} s", CLIENT_PAUSE_MAX.as_secs())]
@@ -66,9 +71,9 @@ enum ExportError {
 struct BrokenOff;
 
 impl Export {
-    /// An export of all that is left of a walk.
-    pub fn new(app: App, walk: Walk, format: Format) -> Self {
-        Self { app, walk, format, rows: ROWS_FIRST }
+    /// An export of all that is left of a walk through what was `pinned`.
+    pub fn new(app: App, pinned: Window, walk: Walk, format: Format) -> Self {
+        Self { app, pinned, walk, format, rows: ROWS_FIRST }
     }
 
     /// Appends the next rows to a chunk: none if there were none in the part of the log that was looked at. Takes no turn.
@@ -85,8 +90,15 @@ impl Export {
     /// The frames of the next rows; none at the end. In its turn: between two reads, others have theirs.
     async fn next(&mut self) -> Result<Option<Vec<Bytes>>, ExportError> {
         let reads = Arc::clone(&self.app.reads);
-        while !self.walk.left().is_empty() {
+        loop {
             let turn = reads.acquire().await?;
+            // After what was read so far, so that all of that was there when it was read.
+            if !self.pinned.stands_in(&self.app.store.head().await?) {
+                return Err(ExportError::Rewound);
+            }
+            if self.walk.left().is_empty() {
+                return Ok(None);
+            }
             let chunk = self.read(Chunk::new(self.format)).await?;
             drop(turn);
             let frames = chunk.into_frames();
@@ -94,7 +106,6 @@ impl Export {
                 return Ok(Some(frames));
             }
         }
-        Ok(None)
     }
 
     /// The body of the answer: `first`, and then chunk after chunk. `headers` hold the client's credential. `place` is given back
