@@ -86,6 +86,14 @@ impl Program {
         entries.map(|entry| entry.expect("an entry").path().display().to_string()).collect()
     }
 
+    /// The most resident memory that it has had so far, in MiB.
+    pub fn most_resident_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells it");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kib / 1024
+    }
+
     /// Sends it a signal, by name.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();

@@ -10,11 +10,12 @@ use super::event::AuditEvent;
 use super::media::MediaType;
 use super::refused::Refused;
 use crate::access::{self, Identity, Verb};
-use crate::event::StoredEvent;
 use crate::openapi;
 use crate::problem::{FieldError, Problem};
 use crate::query::cursor::{Scope, Selection};
+use crate::query::export::row::Row;
 use crate::query::filter::{Filter, Order};
+use crate::query::page;
 use crate::query::parameters::{MOMENTS, Parameters};
 use crate::query::record::{self, How, View};
 use crate::server::App;
@@ -29,6 +30,8 @@ use jiff::tz::TimeZone;
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use serde::Serialize;
 use serde_json::json;
+use sqlx::FromRow;
+use sqlx::postgres::PgRow;
 use std::ops::RangeInclusive;
 use std::sync::PoisonError;
 use std::time::Instant;
@@ -62,17 +65,16 @@ struct Asked {
 /// `ListAuditEvents200Response`.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = PublicApiAuditEventsAnswer)]
-struct Answer<'a> {
-    data: Output<'a>,
+struct Answer {
+    data: Output,
 }
 
 /// `ListAuditEventsV1Output`.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = PublicApiAuditEvents)]
-struct Output<'a> {
-    events: Vec<AuditEvent<'a>>,
-    #[schema(value_type = Pagination)]
-    pagination: &'a Pagination,
+struct Output {
+    events: Vec<AuditEvent>,
+    pagination: Pagination,
 }
 
 /// `PaginationOutput`, without `totalEntries`: counting them costs more than the page.
@@ -86,18 +88,11 @@ struct Pagination {
     previous: Option<String>,
 }
 
-/// A page.
-#[derive(Debug)]
-struct Page {
-    events: Vec<StoredEvent>,
-    pagination: Pagination,
-}
-
 /// A page of events, newest first. The first page of a query is recorded before it is answered.
 #[utoipa::path(
     get, path = "/audit-events", tag = openapi::SEGMENT,
     summary = "A page of events, as Segment's Public API shows them",
-    description = "Newest first. `pagination[count]` and `pagination[cursor]` are read as well. The first page of a query is recorded in the trail.",
+    description = "Newest first. `pagination[count]` and `pagination[cursor]` are read as well. A page of large events may have fewer than `pagination.count`, and a `next`. The first page of a query is recorded in the trail.",
     params(AuditEventsParameters),
     responses(
         (
@@ -192,7 +187,7 @@ async fn page(
     headers: &HeaderMap,
     reader: &Identity,
     pairs: Vec<(String, String)>,
-) -> Result<Page, Problem> {
+) -> Result<Response, Problem> {
     let mut asked = Asked::parse(pairs)?;
     let store = app.store().await?;
     let (key, selection) = (store.cursor_key().await?, asked.selection());
@@ -202,17 +197,26 @@ async fn page(
         None => begin(app, &asked, reader, headers).await?,
     };
     let bookmark = asked.within(bookmark);
+    // While the answer is made, it has a turn.
     let _turn = app.read_turn().await?;
-    // One more than asked for tells whether there are more.
-    let mut events = store.events(&asked.filter, &bookmark.sequences(), bookmark.order(), asked.count + 1).await?;
-    let beside = bookmark.page(&mut events, asked.count);
+    let mut page = page::Page::of(asked.count);
+    let rows = page.rows();
+    let mut take = |row: &PgRow| {
+        let row = Row::from_row(row)?;
+        let event = AuditEvent::from(&row);
+        let bytes = event.bytes();
+        Ok(page.add(row.sequence, event, bytes))
+    };
+    store.first(&asked.filter, &bookmark.sequences(), bookmark.order(), rows, &mut take).await?;
+    let (events, cut_after) = page.finish();
+    let (events, beside) = (bookmark.newest_first(events), bookmark.beside(cut_after));
     let encode = |bookmark: &Bookmark| bookmark.encode(&scope(log_id));
     let pagination = Pagination {
         current: encode(&bookmark),
         next: beside.next.as_ref().map(encode),
         previous: beside.previous.as_ref().map(encode),
     };
-    Ok(Page { events, pagination })
+    Ok(Json(Answer { data: Output { events, pagination } }).into_response())
 }
 
 /// The log and the bookmark of a first page: what it can see is pinned, then it is recorded.
@@ -302,13 +306,6 @@ fn moment(parameters: &mut Parameters, name: &'static str) -> Option<Timestamp> 
 fn in_utc(value: &str) -> Option<Timestamp> {
     let moment: DateTime = value.parse().ok().filter(|_| !value.contains('['))?;
     TimeZone::UTC.to_timestamp(moment).ok()
-}
-
-impl IntoResponse for Page {
-    fn into_response(self) -> Response {
-        let events = self.events.iter().map(AuditEvent::from).collect();
-        Json(Answer { data: Output { events, pagination: &self.pagination } }).into_response()
-    }
 }
 
 #[cfg(test)]

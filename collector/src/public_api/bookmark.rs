@@ -1,6 +1,5 @@
 //! Where a page stands in its query, and which pages lie beside it. What [`crate::query::cursor`] says of cursors holds here.
 
-use crate::event::StoredEvent;
 use crate::query::cursor::{CursorError, Scope, open, seal};
 use crate::query::filter::Order;
 use crate::store::read::Window;
@@ -69,26 +68,25 @@ impl Bookmark {
         }
     }
 
-    /// Makes a page of `found`, which holds one more than `count` where there are more, in [`Bookmark::order`]. The page is the
-    /// newest first.
-    pub fn page(&self, found: &mut Vec<StoredEvent>, count: i64) -> Beside {
-        let more = i64::try_from(found.len()).is_ok_and(|found| found > count);
-        if more {
-            found.pop();
+    /// The page's events as they are shown, of those in [`Bookmark::order`].
+    pub fn newest_first<E>(&self, mut events: Vec<E>) -> Vec<E> {
+        if self.order() == Order::Asc {
+            events.reverse();
         }
-        let last = found.last().map(|stored| stored.sequence);
+        events
+    }
+
+    /// The pages beside this one. `cut_after` is the sequence of its last event in [`Bookmark::order`], if there are more after that.
+    pub fn beside(&self, cut_after: Option<i64>) -> Beside {
         match self.side {
             Side::Older => Beside {
-                next: last.filter(|_| more).map(|last| self.moved(last, Side::Older)),
+                next: cut_after.map(|last| self.moved(last, Side::Older)),
                 previous: (self.at < self.window.end).then(|| self.moved(self.at, Side::Newer)),
             },
-            Side::Newer => {
-                found.reverse();
-                Beside {
-                    next: Some(self.moved(self.at, Side::Older)),
-                    previous: last.filter(|_| more).map(|last| self.moved(last + 1, Side::Newer)),
-                }
-            }
+            Side::Newer => Beside {
+                next: Some(self.moved(self.at, Side::Older)),
+                previous: cut_after.map(|last| self.moved(last + 1, Side::Newer)),
+            },
         }
     }
 
@@ -132,7 +130,7 @@ mod tests {
     use crate::event::SubmitterKind;
     use crate::query::cursor::{Cursor, CursorKey, KEY_BYTES, Selection};
     use crate::query::filter::Filter;
-    use crate::query::tests::stored;
+    use crate::query::page::Page;
     use uuid::Uuid;
 
     fn first() -> Bookmark {
@@ -149,20 +147,17 @@ mod tests {
         })
     }
 
-    /// What the log answers where only even sequences match.
-    fn find(bookmark: &Bookmark, count: i64) -> Vec<StoredEvent> {
+    /// What is answered where only even sequences match, in the order in which the log is read.
+    fn page(bookmark: &Bookmark, count: i64) -> (Vec<i64>, Beside) {
         let even = bookmark.sequences().filter(|sequence| sequence % 2 == 0);
         let ordered: Vec<i64> = match bookmark.order() {
             Order::Desc => even.rev().collect(),
             Order::Asc => even.collect(),
         };
-        ordered.into_iter().take(usize::try_from(count + 1).expect("small")).map(stored).collect()
-    }
-
-    fn page(bookmark: &Bookmark, count: i64) -> (Vec<i64>, Beside) {
-        let mut found = find(bookmark, count);
-        let beside = bookmark.page(&mut found, count);
-        (found.iter().map(|stored| stored.sequence).collect(), beside)
+        let mut page = Page::of(count);
+        let _full = ordered.into_iter().try_for_each(|sequence| page.add(sequence, sequence, 1));
+        let (events, cut_after) = page.finish();
+        (bookmark.newest_first(events), bookmark.beside(cut_after))
     }
 
     #[test]

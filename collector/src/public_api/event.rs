@@ -1,6 +1,7 @@
 //! An event as Segment shows it, `AuditEventV1`.
 
-use crate::event::{Actor, ActorType, StoredEvent};
+use crate::event::ActorType;
+use crate::query::export::row::Row;
 use crate::segment::SYSTEM;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -9,66 +10,102 @@ use utoipa::ToSchema;
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = PublicApiAuditEvent)]
 #[serde(rename_all = "camelCase")]
-pub struct AuditEvent<'a> {
-    id: &'a str,
+pub struct AuditEvent {
+    id: String,
     /// When it happened, ISO 8601 in UTC, in milliseconds; never later than it was.
     #[schema(format = DateTime)]
     timestamp: String,
-    r#type: &'a str,
+    r#type: String,
     /// Whose id it is: of a user, or of an access token. `__system__` where neither acted; empty where a person was erased.
-    actor: &'a str,
+    actor: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    actor_email: Option<&'a str>,
-    resource_id: &'a str,
-    resource_type: &'a str,
-    resource_name: &'a str,
+    actor_email: Option<String>,
+    resource_id: String,
+    resource_type: String,
+    resource_name: String,
 }
 
-impl<'a> From<&'a StoredEvent> for AuditEvent<'a> {
-    fn from(stored: &'a StoredEvent) -> Self {
-        let event = &stored.event;
-        let resource = event.resource.as_ref();
+/// Of the row, the rest is not looked at: `details` and `changes` can be large.
+impl From<&Row<'_>> for AuditEvent {
+    fn from(row: &Row<'_>) -> Self {
+        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        let [resource_type, resource_id, resource_name] = row.resource;
         Self {
-            id: &event.id,
-            timestamp: format!("{:.3}", stored.timestamp),
-            r#type: &event.r#type,
-            actor: event.actor.as_ref().map_or("", actor_id),
-            actor_email: event.actor.as_ref().and_then(|actor| actor.email.as_deref()),
-            resource_id: resource.map_or("", |resource| &resource.id),
-            resource_type: resource.map_or("", |resource| &resource.r#type),
-            resource_name: resource.and_then(|resource| resource.name.as_deref()).unwrap_or_default(),
+            id: row.id.to_owned(),
+            timestamp: row.timestamp.in_milliseconds(),
+            r#type: row.r#type.to_owned(),
+            actor: text(actor_id(row)),
+            actor_email: row.actor[3].map(str::to_owned),
+            resource_id: text(resource_id),
+            resource_type: text(resource_type),
+            resource_name: text(resource_name),
         }
     }
 }
 
-fn actor_id(actor: &Actor) -> &str {
-    match actor.r#type {
-        ActorType::User | ActorType::AccessToken => &actor.id,
-        ActorType::System => SYSTEM,
+impl AuditEvent {
+    /// Memory that it takes, in bytes, about.
+    pub fn bytes(&self) -> usize {
+        let texts = [
+            &self.id,
+            &self.timestamp,
+            &self.r#type,
+            &self.actor,
+            &self.resource_id,
+            &self.resource_type,
+            &self.resource_name,
+        ];
+        let texts = texts.into_iter().chain(&self.actor_email);
+        size_of::<Self>() + texts.map(String::len).sum::<usize>()
     }
+}
+
+fn actor_id<'r>(row: &Row<'r>) -> Option<&'r str> {
+    let [kind, id, ..] = row.actor;
+    if kind == Some(ActorType::System.as_str()) { Some(SYSTEM) } else { id }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Event;
-    use crate::segment::tests::{full, stored};
+    use crate::query::export::moment::Moment;
     use serde_json::json;
 
-    fn shown(event: Event) -> serde_json::Value {
-        serde_json::to_value(AuditEvent::from(&stored(event))).expect("JSON")
+    /// 2026-03-02T09:14:05Z, as Postgres counts.
+    const MOMENT: i64 = 825_758_045_000_000;
+
+    fn full() -> Row<'static> {
+        Row {
+            sequence: 7,
+            epoch: 1,
+            received_at: Moment::of_postgres(MOMENT + 120_000),
+            id: "evt_1",
+            timestamp: Moment::of_postgres(MOMENT),
+            r#type: "Warehouse Disabled",
+            actor: [Some("user"), Some("usr_1"), Some("Ada"), Some("ada@acme.example")],
+            resource: [Some("warehouse"), Some("whs_31"), Some("Production")],
+            outcome: Some("success"),
+            submitted_by: ["writeKey", "acme/writeKey"],
+            context: Some(r#"{"ip":"203.0.113.7"}"#),
+            changes: Some(r#"[{"after":false,"before":true,"field":"enabled"}]"#),
+            details: Some(r#"{"reason":"by mistake"}"#),
+        }
+    }
+
+    fn shown(row: &Row<'_>) -> serde_json::Value {
+        serde_json::to_value(AuditEvent::from(row)).expect("JSON")
     }
 
     #[test]
     fn an_event_with_every_member_is_shown_in_segments_shape() {
-        insta::assert_json_snapshot!(shown(full()));
+        insta::assert_json_snapshot!(shown(&full()));
     }
 
     #[test]
     fn what_an_event_does_not_have_is_an_empty_text_and_an_e_mail_address_is_left_out() {
-        let event = Event { actor: None, resource: None, ..full() };
+        let row = Row { actor: [None; 4], resource: [None; 3], ..full() };
         assert_eq!(
-            shown(event),
+            shown(&row),
             json!({
                 "id": "evt_1", "timestamp": "2026-03-02T09:14:05.000Z", "type": "Warehouse Disabled",
                 "actor": "", "resourceId": "", "resourceType": "", "resourceName": "",
@@ -78,18 +115,21 @@ mod tests {
 
     #[test]
     fn an_access_token_is_shown_by_its_id_and_the_system_by_segments() {
-        let by = |r#type| {
-            let actor = Actor { r#type, id: "tok_1".to_owned(), name: None, email: None };
-            shown(Event { actor: Some(actor), ..full() })["actor"].clone()
-        };
-        assert_eq!(by(ActorType::AccessToken), "tok_1");
-        assert_eq!(by(ActorType::System), "__system__");
+        let by = |kind| shown(&Row { actor: [Some(kind), Some("tok_1"), None, None], ..full() })["actor"].clone();
+        assert_eq!(by("accessToken"), "tok_1");
+        assert_eq!(by("system"), "__system__");
     }
 
     #[test]
     fn a_moment_is_cut_to_milliseconds() {
-        let mut late = stored(full());
-        late.timestamp = "2026-03-02T09:14:05.999999Z".parse().expect("valid");
+        let late = Row { timestamp: Moment::of_postgres(MOMENT + 999_999), ..full() };
         assert_eq!(AuditEvent::from(&late).timestamp, "2026-03-02T09:14:05.999Z");
+    }
+
+    #[test]
+    fn the_size_of_an_event_counts_its_texts() {
+        let bytes = |row: &Row<'_>| AuditEvent::from(row).bytes();
+        let id = "x".repeat(100);
+        assert_eq!(bytes(&Row { id: &id, ..full() }), bytes(&full()) + 100 - "evt_1".len());
     }
 }

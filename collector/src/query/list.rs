@@ -1,7 +1,10 @@
 //! `GET /v1/events`: a page of events.
 
 use super::cursor::{Cursor, Scope, Selection};
+use super::export::ndjson;
+use super::export::row::Row;
 use super::filter::{Filter, Order};
+use super::page;
 use super::parameters::Parameters;
 use super::record::{self, How, View};
 use crate::access::{self, Identity, Verb};
@@ -11,10 +14,11 @@ use crate::problem::{FieldError, Problem};
 use crate::server::App;
 use crate::store::read::Window;
 use audittrail_crds::catalogue::Catalogue;
-use axum::Json;
 use axum::extract::{Query, State};
-use axum::http::HeaderMap;
-use serde::Serialize;
+use axum::http::{HeaderMap, header};
+use axum::response::IntoResponse;
+use sqlx::FromRow;
+use sqlx::postgres::PgRow;
 use std::ops::{Range, RangeInclusive};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -34,9 +38,9 @@ struct Parts {
     cursor: Option<String>,
 }
 
-/// A page.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+/// A page, as it is described: [`json`] writes it.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct Page {
     /// The events, in the order asked for.
     pub events: Vec<StoredEvent>,
@@ -77,7 +81,7 @@ impl Parts {
 #[utoipa::path(
     get, path = "/v1/events", tag = openapi::READING,
     summary = "A page of events",
-    description = "The events that match: OR within a parameter, AND across them. The first page of a query is recorded in the trail.",
+    description = "The events that match: OR within a parameter, AND across them. A page of large events may have fewer than `limit`, and a `nextCursor`. The first page of a query is recorded in the trail.",
     params(openapi::parameters::FilterParameters, openapi::parameters::PageParameters),
     responses((status = 200, description = "A page.", body = Page), openapi::answers::Reading)
 )]
@@ -85,7 +89,7 @@ pub async fn list_events(
     State(app): State<App>,
     headers: HeaderMap,
     Query(pairs): Query<Vec<(String, String)>>,
-) -> Result<Json<Page>, Problem> {
+) -> Result<impl IntoResponse, Problem> {
     let reader = access::authorize(&app, &headers, Verb::Read).await?;
     let parts = Parts::parse(pairs, &app.catalogue())?;
     let store = app.store().await?;
@@ -96,18 +100,8 @@ pub async fn list_events(
         None => pin(&app, &parts.filter).await?,
     };
     // The page is read while it is recorded, and answered when it is.
-    let (mut events, ()) = tokio::try_join!(
-        // One more than asked for tells whether there is a next page.
-        read(&app, &parts.filter, &window.sequences, parts.order, parts.limit + 1),
-        parts.record(&app, &reader, &headers),
-    )?;
-    let more = i64::try_from(events.len()).is_ok_and(|count| count > parts.limit);
-    if more {
-        events.pop();
-    }
-    let left = if more { rest(&window.sequences, parts.order, &events) } else { None };
-    let next_cursor = left.map(|sequences| Cursor { epoch: window.epoch, sequences }.encode(&scope(window.log_id)));
-    Ok(Json(Page { events, next_cursor }))
+    let (page, ()) = tokio::try_join!(read(&app, &parts, &window, scope), parts.record(&app, &reader, &headers))?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], page))
 }
 
 /// All of the log that can match, as it is now.
@@ -116,15 +110,33 @@ async fn pin(app: &App, filter: &Filter) -> Result<Window, Problem> {
     Ok(app.store().await?.window(filter).await?)
 }
 
-async fn read(
+/// The page as it is answered: while it is made, it has a turn.
+async fn read<'a>(
     app: &App,
-    filter: &Filter,
-    window: &Range<i64>,
-    order: Order,
-    limit: i64,
-) -> Result<Vec<StoredEvent>, Problem> {
+    parts: &Parts,
+    window: &Window,
+    scope: impl Fn(Uuid) -> Scope<'a>,
+) -> Result<Vec<u8>, Problem> {
     let _turn = app.read_turn().await?;
-    Ok(app.store().await?.events(filter, window, order, limit).await?)
+    let mut page = page::Page::of(parts.limit);
+    let rows = page.rows();
+    let mut take = |row: &PgRow| {
+        let (row, mut event) = (Row::from_row(row)?, Vec::new());
+        ndjson::object(&row, &mut event);
+        let bytes = event.len();
+        Ok(page.add(row.sequence, event, bytes))
+    };
+    app.store().await?.first(&parts.filter, &window.sequences, parts.order, rows, &mut take).await?;
+    let (events, cut_after) = page.finish();
+    let left = cut_after.map(|last| rest(&window.sequences, parts.order, last));
+    let next_cursor = left.map(|sequences| Cursor { epoch: window.epoch, sequences }.encode(&scope(window.log_id)));
+    Ok(json(&events, next_cursor.as_deref()))
+}
+
+/// A page of events that are JSON already.
+fn json(events: &[Vec<u8>], next_cursor: Option<&str>) -> Vec<u8> {
+    let next_cursor = serde_json::to_string(&next_cursor).expect("text is JSON");
+    [br#"{"events":["#, events.join(&b',').as_slice(), br#"],"nextCursor":"#, next_cursor.as_bytes(), b"}"].concat()
 }
 
 /// What the cursor says is left.
@@ -136,13 +148,12 @@ async fn go_on<'a>(app: &App, cursor: &str, scope: impl Fn(Uuid) -> Scope<'a>) -
     Ok(Window { log_id: head.log_id, epoch: head.epoch, sequences: cursor.sequences })
 }
 
-/// The window without the events of this page, which lie at one of its ends.
-fn rest(window: &Range<i64>, order: Order, page: &[StoredEvent]) -> Option<Range<i64>> {
-    let last = page.last()?.sequence;
-    Some(match order {
+/// The window without the events of a page that ends with this one: they lie at one of its ends.
+fn rest(window: &Range<i64>, order: Order, last: i64) -> Range<i64> {
+    match order {
         Order::Desc => window.start..last,
         Order::Asc => last + 1..window.end,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -173,10 +184,15 @@ mod tests {
 
     #[test]
     fn a_page_takes_its_events_from_the_end_it_began_at() {
-        let page = [crate::query::tests::stored(41), crate::query::tests::stored(40)];
-        assert_eq!(rest(&(5..42), Order::Desc, &page), Some(5..40));
-        let page = [crate::query::tests::stored(5), crate::query::tests::stored(6)];
-        assert_eq!(rest(&(5..42), Order::Asc, &page), Some(7..42));
-        assert_eq!(rest(&(5..42), Order::Asc, &[]), None);
+        assert_eq!(rest(&(5..42), Order::Desc, 40), 5..40);
+        assert_eq!(rest(&(5..42), Order::Asc, 6), 7..42);
+    }
+
+    #[test]
+    fn a_page_is_json_whatever_it_holds() {
+        let text = |events: &[Vec<u8>], next_cursor| String::from_utf8(json(events, next_cursor)).expect("UTF-8");
+        assert_eq!(text(&[], None), r#"{"events":[],"nextCursor":null}"#);
+        let events = [b"{}".to_vec(), br#"{"a":1}"#.to_vec()];
+        assert_eq!(text(&events, Some("AA")), r#"{"events":[{},{"a":1}],"nextCursor":"AA"}"#);
     }
 }

@@ -1,4 +1,4 @@
-//! Asking: filters, pages and CSV.
+//! Asking: filters, pages and exports.
 
 pub mod counts;
 pub mod cursor;
@@ -6,6 +6,7 @@ pub mod event;
 pub mod export;
 pub mod filter;
 pub mod list;
+pub mod page;
 pub mod parameters;
 pub mod place;
 pub mod record;

@@ -101,25 +101,49 @@ impl Store {
         Walk { store: self.clone(), filter, order, left: window, blocks: BLOCKS_FIRST }
     }
 
-    /// The first events of a walk, at most `limit`: fewer only if there are no more.
+    /// The first events of a walk, at most `limit`: fewer only if there are no more. For few: each may take megabytes.
     pub async fn events(
         &self,
         filter: &Filter,
         window: &Range<i64>,
         order: Order,
-        limit: i64,
+        limit: usize,
     ) -> Result<Vec<StoredEvent>, ReadError> {
-        let limit = usize::try_from(limit).unwrap_or_default();
+        let mut found = Vec::new();
+        let mut take = |row: &PgRow| {
+            found.push(StoredEvent::from_row(row)?);
+            Ok(ControlFlow::Continue(()))
+        };
+        self.first(filter, window, order, limit, &mut take).await?;
+        Ok(found)
+    }
+
+    /// Like [`Store::events`], row by row as they arrive, with the columns of `SELECT` in their order. No more are read when `take`
+    /// breaks.
+    pub async fn first(
+        &self,
+        filter: &Filter,
+        window: &Range<i64>,
+        order: Order,
+        limit: usize,
+        take: &mut Take<'_>,
+    ) -> Result<(), ReadError> {
         let begun = Instant::now();
         let mut walk = self.walk(Arc::new(filter.clone()), window.clone(), order);
-        let mut found = Vec::new();
-        while found.len() < limit && !walk.left().is_empty() {
+        let mut wanted = limit;
+        while wanted > 0 && !walk.left().is_empty() {
             if begun.elapsed() > QUERY_MAX {
                 return Err(ReadError::TooLong);
             }
-            found.extend(walk.next(limit - found.len()).await?);
+            let step = wanted;
+            let mut counted = |row: &PgRow| {
+                let more = take(row)?;
+                wanted = if more.is_break() { 0 } else { wanted.saturating_sub(1) };
+                Ok(more)
+            };
+            walk.each(step, &mut counted).await?;
         }
-        Ok(found)
+        Ok(())
     }
 }
 

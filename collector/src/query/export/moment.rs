@@ -43,6 +43,12 @@ impl Moment {
         digits(&mut text[20..26], fraction);
         text
     }
+
+    /// The text with three digits of fraction; never later than the moment.
+    pub fn in_milliseconds(self) -> String {
+        let text = self.text();
+        format!("{}Z", String::from_utf8_lossy(&text[..LENGTH - "000Z".len()]))
+    }
 }
 
 fn digits(place: &mut [u8], mut number: i64) {

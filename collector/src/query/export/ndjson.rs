@@ -1,12 +1,18 @@
-//! A row as a line of JSON: the members of [`StoredEvent`] in their order, as every endpoint answers them.
+//! A row as JSON: the members of [`StoredEvent`] in their order, as every endpoint answers them.
 //!
 //! [`StoredEvent`]: crate::event::StoredEvent
 
 use super::row::Row;
 use std::io::Write as _;
 
-/// Appends a line. What the database holds as JSON is passed on as it is: canonical (RFC 8785), so without line breaks.
+/// Appends a line.
 pub fn write(row: &Row<'_>, text: &mut Vec<u8>) {
+    object(row, text);
+    text.push(b'\n');
+}
+
+/// Appends the event. What the database holds as JSON is passed on as it is: canonical (RFC 8785), so without line breaks.
+pub fn object(row: &Row<'_>, text: &mut Vec<u8>) {
     write!(text, r#"{{"sequence":{},"epoch":{},"receivedAt":""#, row.sequence, row.epoch)
         .expect("memory takes what is written");
     text.extend(row.received_at.text());
@@ -35,7 +41,7 @@ pub fn write(row: &Row<'_>, text: &mut Vec<u8>) {
     json(r#","context":"#, row.context, text);
     json(r#","changes":"#, row.changes, text);
     json(r#","details":"#, row.details, text);
-    text.extend(b"}\n");
+    text.push(b'}');
 }
 
 /// A member that is text, after what stands before it; nothing when there is none.
