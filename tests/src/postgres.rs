@@ -79,10 +79,18 @@ impl Postgres {
     /// # Panics
     /// When the server does not answer.
     pub async fn create_database(&self) -> String {
+        self.create_database_with("").await
+    }
+
+    /// Makes an empty database with options of `CREATE DATABASE`, and gives its connection URI.
+    ///
+    /// # Panics
+    /// When the server does not answer, or does not know the options.
+    pub async fn create_database_with(&self, options: &str) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let mut connection = PgConnection::connect(&self.uri("postgres")).await.expect("the server answers");
-        let statement = AssertSqlSafe(format!("CREATE DATABASE {name}"));
+        let statement = AssertSqlSafe(format!("CREATE DATABASE {name} {options}"));
         connection.execute(statement).await.expect("a database can be made");
         self.uri(&name)
     }

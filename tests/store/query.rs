@@ -141,6 +141,43 @@ async fn every_filter_finds_its_events() {
     }
 }
 
+/// The locale says what a letter's other case is, and not every one says the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn words_are_found_whatever_the_case_and_the_locale_are() {
+    for locale in ["C", "C.UTF-8"] {
+        let options = format!("TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE '{locale}' LC_CTYPE '{locale}'");
+        let served = Served::start(&document(&Postgres::shared().create_database_with(&options).await)).await;
+        let names = ["Élodie", "İstanbul", "ΓΙΏΡΓΟΣ", "Γιώργος", "Łódź (a|b)", "100% *ö*", "Straße"];
+        let event = |(number, name): (usize, &&str)| json!({"id": number.to_string(), "type": "Named", "resource": {"type": "place", "id": "x", "name": name}});
+        served.add(names.iter().enumerate().map(event).collect()).await;
+        for (words, expected) in [
+            ("Élodie", vec!["0"]),
+            ("élodie", vec!["0"]),
+            ("LODIE", vec!["0"]),
+            ("ÉLO DIE", vec!["0"]),
+            ("İstanbul", vec!["1"]),
+            ("İSTANBUL", vec!["1"]),
+            ("γιώργος", vec!["3", "2"]),
+            ("ΓΙΏΡΓΟΣ", vec!["3", "2"]),
+            ("łódź", vec!["4"]),
+            ("ŁÓDŹ (a|b)", vec!["4"]),
+            ("ŁÓDŹ (b|a)", vec![]),
+            ("ł.dź", vec![]),
+            ("*Ö*", vec!["5"]),
+            ("Ö 100%", vec!["5"]),
+            ("1%Ö", vec![]),
+            ("STRAßE", vec!["6"]),
+            ("straẞe", vec!["6"]),
+            ("Elodie", vec![]),
+        ] {
+            let mut url = reqwest::Url::parse("http://localhost/v1/events?type=Named").expect("a URL");
+            url.query_pairs_mut().append_pair("q", words);
+            let path = format!("{}?{}", url.path(), url.query().expect("a query"));
+            assert_eq!(ids(&served.page(&path).await), expected, "{words} in {locale}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_that_does_not_belong_here_is_refused_with_the_reason() {
     let (served, other) = (served().await, served().await);

@@ -1,21 +1,27 @@
 //! `q`: words that all occur in an event, anywhere in its names, ids, e-mail addresses, changes and details, without regard to
 //! case.
+//!
+//! What a letter is without its case, [`fold`] says and nothing else. A database says it otherwise, as its locale wants (none but ASCII's
+//! letters have a case in the locale `C`), and so may the next one that the trail lives in. So Postgres is told all forms of each letter.
 
 use super::parameters::Parameters;
 use crate::event::{StoredEvent, json};
 use serde::Serialize;
+use std::fmt::Write as _;
+use std::iter::once;
+use std::sync::LazyLock;
 
 /// Words of one question, at most: each is looked for in every event that is read.
 pub const WORDS_MAX: usize = 10;
 
-/// Words in lower case. None asks for everything.
+/// Words without their case. None asks for everything.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Words(Vec<String>);
 
 impl Words {
     /// Of a text: white space separates them.
     pub fn of(text: &str) -> Self {
-        Self(text.split_whitespace().map(str::to_lowercase).collect())
+        Self(text.split_whitespace().map(folded).collect())
     }
 
     /// Takes `q` out of the parameters.
@@ -32,15 +38,69 @@ impl Words {
         &self.0
     }
 
+    /// For each word a regular expression of Postgres (manual, section 9.7.3) that is met where the word occurs, whatever the locale is.
+    pub fn expressions(&self) -> Vec<String> {
+        self.0.iter().map(|word| expression(word)).collect()
+    }
+
     /// Whether all of them occur. The database looks at the same texts, in `store/read.rs`; JSON is searched as it is
     /// written, so that names of members count too.
     pub fn occur_in(&self, stored: &StoredEvent) -> bool {
         if self.0.is_empty() {
             return true;
         }
-        let text = text(stored).to_lowercase();
+        let text = folded(&text(stored));
         self.0.iter().all(|word| text.contains(word.as_str()))
     }
+}
+
+/// A text without its case.
+fn folded(text: &str) -> String {
+    text.chars().map(fold).collect()
+}
+
+/// A letter without its case: one for one, so that a part of a word is a part of it without case too. `σ` is also what ends a Greek word.
+/// ASCII's letters meet nothing but each other: the dotted `İ` (in lower case two characters) and the sign for kelvin are letters of
+/// their own.
+pub(super) fn fold(character: char) -> char {
+    let mut lower = character.to_lowercase();
+    match (lower.next(), lower.next()) {
+        _ if character == 'ς' => 'σ',
+        (Some(lower), None) if lower.is_ascii() == character.is_ascii() => lower,
+        _ => character,
+    }
+}
+
+/// The letters outside ASCII that [`fold`] changes, each with what it becomes.
+static FOLDED: LazyLock<Vec<(char, char)>> = LazyLock::new(|| {
+    let all = '\u{80}'..=char::MAX;
+    all.map(|character| (character, fold(character))).filter(|(character, folded)| character != folded).collect()
+});
+
+/// A folded word as a regular expression: a letter is any of its forms, and everything else stands for itself.
+fn expression(word: &str) -> String {
+    let mut expression = String::new();
+    for character in word.chars() {
+        let forms = forms(character);
+        if forms.chars().nth(1).is_some() {
+            write!(expression, "[{forms}]").expect("memory takes what is written");
+        } else {
+            // Before what is no letter and no digit, a backslash takes any meaning away.
+            expression.extend((character.is_ascii() && !character.is_ascii_alphanumeric()).then_some('\\'));
+            expression.push(character);
+        }
+    }
+    expression
+}
+
+/// Every character that [`fold`] makes this one of.
+fn forms(folded: char) -> String {
+    if folded.is_ascii() {
+        let upper = folded.to_ascii_uppercase();
+        return once(folded).chain((upper != folded).then_some(upper)).collect();
+    }
+    let others = FOLDED.iter().filter(|(_, becomes)| *becomes == folded).map(|(character, _)| *character);
+    once(folded).chain(others).collect()
 }
 
 /// What is searched, line by line: a word has no line break, so that none is found across two members.
@@ -104,5 +164,45 @@ mod tests {
         for text in ["evt_8", "reason cheap", "disabledusr_1"] {
             assert!(!occur(text), "{text:?}");
         }
+    }
+
+    #[test]
+    fn case_is_folded_letter_by_letter() {
+        for (text, without) in [
+            ("Jane", "jane"),
+            ("ÉLODIE", "élodie"),
+            ("ΓΙΏΡΓΟΣ", "γιώργοσ"),
+            ("γιώργος", "γιώργοσ"),
+            ("Größe ẞ", "größe ß"),
+            ("ǅ", "ǆ"),
+            ("İstanbul", "İstanbul"),
+            ("ISTANBUL", "istanbul"),
+            ("\u{212a}", "\u{212a}"),
+            ("Ω\u{2126}", "ωω"),
+        ] {
+            assert_eq!(folded(text), without);
+            assert_eq!(folded(without), without, "folding it again changes nothing");
+        }
+    }
+
+    #[test]
+    fn an_expression_has_every_form_of_each_letter_and_no_other_meaning() {
+        for (text, expected) in [
+            ("Élo", "[éÉ][lL][oO]"),
+            ("Σ", "[σΣς]"),
+            ("İ1", "İ1"),
+            (r"(a|.*)\^]é", r"\([aA]\|\.\*\)\\\^\][éÉ]"),
+            ("***日", r"\*\*\*日"),
+        ] {
+            assert_eq!(Words::of(text).expressions(), [expected]);
+        }
+    }
+
+    #[test]
+    fn every_form_of_a_letter_becomes_the_letter() {
+        for folded in ['a', 'k', 'i', 'é', 'σ', 'å', 'ω', 'ß', 'ᲁ', '7', '%'] {
+            assert!(forms(fold(folded)).chars().all(|form| fold(form) == fold(folded)), "{folded}");
+        }
+        assert_eq!((forms('k'), forms('å')), ("kK".to_owned(), "åÅ\u{212b}".to_owned()));
     }
 }

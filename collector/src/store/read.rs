@@ -10,6 +10,7 @@ use crate::event::{
     Actor, ActorType, Change, Context, Event, Outcome, Resource, StoredEvent, SubmittedBy, SubmitterKind,
 };
 use crate::query::filter::Filter;
+use crate::query::words::Words;
 use jiff_sqlx::ToSqlx;
 use serde_json::{Map, Value};
 use sqlx::postgres::PgRow;
@@ -91,21 +92,26 @@ pub(super) fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &Filter) {
     if let Some(to) = filter.to {
         query.push(r#" AND "timestamp" < "#).push_bind(to.to_sqlx());
     }
-    push_words(query, filter.words.as_slice());
+    push_words(query, &filter.words);
 }
 
-/// The same texts as in `query/words.rs`. ASCII words need no more than ASCII's letters in lower case, which costs less.
-fn push_words(query: &mut QueryBuilder<Postgres>, words: &[String]) {
-    if words.is_empty() {
+/// What words are looked for in: the same texts as in `query/words.rs`. Its collation knows of no locale, so that every database decides alike.
+const TEXT: &str = r#"(concat_ws(E'\n', id, type, actor_id, actor_name, actor_email, resource_id, resource_name,
+    submitted_by_name, changes, details) COLLATE "C")"#;
+
+/// ASCII words need no more than ASCII's letters in lower case, which costs less; the others bring all forms of their letters.
+fn push_words(query: &mut QueryBuilder<Postgres>, words: &Words) {
+    let all = words.as_slice();
+    if all.is_empty() {
         return;
     }
-    let collation = if words.iter().all(|word| word.is_ascii()) { r#" COLLATE "C""# } else { "" };
-    query.push(" AND lower(concat_ws(E'\\n', id, type, actor_id, actor_name, actor_email, resource_id, resource_name, submitted_by_name, changes, details)");
-    query
-        .push(collation)
-        .push(") LIKE ALL (")
-        .push_bind(words.iter().map(|word| pattern(word)).collect::<Vec<_>>())
-        .push(")");
+    if all.iter().all(|word| word.is_ascii()) {
+        let patterns: Vec<String> = all.iter().map(|word| pattern(word)).collect();
+        query.push(" AND lower(").push(TEXT).push(") LIKE ALL (").push_bind(patterns);
+    } else {
+        query.push(" AND ").push(TEXT).push(" ~ ALL (").push_bind(words.expressions());
+    }
+    query.push(")");
 }
 
 /// A pattern of `LIKE` that a text meets if this word occurs in it.
