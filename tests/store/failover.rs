@@ -132,6 +132,36 @@ async fn an_old_primary_that_comes_back_as_if_nothing_had_happened_is_not_writte
     assert_eq!(events, 1);
 }
 
+/// The same with a collector that was there all the time, and only the old primary to be found for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_primary_is_not_written_to_while_the_promoted_one_restarts() {
+    let mut pair = Pair::start().await;
+    let database = pair.create_database().await;
+    let served = Served::start(&document(&pair.uri(&database))).await;
+    served.add(vec![json!({"type": "Warehouse Disabled"})]).await;
+    pair.primary.kill9();
+    pair.promote().await;
+    let clients = Clients::start(&served, "a", CLIENTS);
+    clients.acknowledge(20).await;
+    Pair::configure(&pair.primary, "synchronous_standby_names = ''");
+    pair.primary.restart();
+
+    pair.standby.stop();
+    let told = || async {
+        let report = served.page("/v1/status").await;
+        report["database"]["message"]
+            .as_str()
+            .is_some_and(|message| message.contains("is an old primary on timeline 1"))
+    };
+    served.until("the report says why nothing is written", told).await;
+    pair.standby.restart();
+    clients.acknowledge(20).await;
+    assert_kept(&pair.standby.uri(&database), &clients.stop().await).await;
+    let mut old = PgConnection::connect(&pair.primary.uri(&database)).await.expect("the old primary answers");
+    let events: i64 = sqlx::query_scalar("SELECT count(*) FROM event").fetch_one(&mut old).await.expect("readable");
+    assert_eq!(events, 1);
+}
+
 /// Connections to it were begun while it was the primary, and are made when another one is known to be.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_reaches_an_old_primary_late_is_not_used() {

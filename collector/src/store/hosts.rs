@@ -3,13 +3,15 @@
 //! sqlx's pool knows one host and no time-outs of its own, so both are added here: every connection is checked when it is
 //! made, taken and given back, and whatever is odd about one wakes a search over all hosts. Each session is told which host
 //! it was made for ([`HOST_SETTING`]): one that was begun before a search may be there only after it. Only a host that takes writes is
-//! ever chosen; of several, the one with the highest timeline, since a promotion starts a new one.
+//! ever chosen; of several, the one with the highest timeline, since a promotion starts a new one. What is below the timeline that
+//! was followed is an old primary, and is not used even where nobody else answers.
 
 use super::uri;
 use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{Connection, Row};
+use std::cmp::Reverse;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
@@ -50,15 +52,27 @@ pub(super) struct Hosts {
 #[derive(Clone, Copy, Debug, Default)]
 struct Chosen {
     index: usize,
-    /// The timeline it was on; none before the first search.
-    timeline: Option<u32>,
+    /// What it wrote. None before the first search, and where it is the only host: there is nothing else to wait for, whatever it
+    /// was restored to.
+    history: Option<History>,
+}
+
+/// Which history of which cluster a server writes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct History {
+    /// The cluster's `system_identifier`; none where the role may not see it.
+    system: Option<i64>,
+    /// 0 where the server does not say.
+    timeline: u32,
 }
 
 /// What a host said when it was asked.
 #[derive(Debug)]
 enum Probe {
-    /// It takes writes, on this timeline (0 when it does not say).
-    Writable { timeline: u32 },
+    /// It takes writes.
+    Writable(History),
+    /// It takes writes, though another server of its cluster was promoted since.
+    OldPrimary(History),
     /// It is a standby, or was made read-only.
     ReadOnly,
     /// It is there, and did not let us in.
@@ -227,15 +241,18 @@ impl Hosts {
     async fn search(&self, pool: &PgPool) -> Result<(), String> {
         let chosen = self.chosen();
         let probes = self.probe_until_sure(chosen).await;
-        let Some((next, timeline)) = choose(chosen.index, &probes) else {
-            if matches!(probes[chosen.index], Some(Probe::Silent(_) | Probe::ReadOnly) | None) {
+        let Some((next, history)) = choose(chosen.index, &probes) else {
+            let left =
+                matches!(probes[chosen.index], Some(Probe::Silent(_) | Probe::ReadOnly | Probe::OldPrimary(_)) | None);
+            if left {
                 self.lose();
             }
             return Err(self.describe(&probes));
         };
         let moved = next != chosen.index;
         let was_silent = self.silence.lock().unwrap_or_else(PoisonError::into_inner).take().is_some();
-        *self.chosen.lock().unwrap_or_else(PoisonError::into_inner) = Chosen { index: next, timeline: Some(timeline) };
+        let history = (self.all.len() > 1).then_some(history);
+        *self.chosen.lock().unwrap_or_else(PoisonError::into_inner) = Chosen { index: next, history };
         if moved {
             tracing::warn!(host = uri::name(&self.all[next]), "this host of the database takes the writes from now on");
             pool.set_connect_options(self.all[next].clone());
@@ -263,8 +280,9 @@ impl Hosts {
         let mut until = tokio::time::Instant::now() + CONNECT_TIMEOUT;
         let mut one_is_writable = false;
         while let Ok(Some((index, probe))) = timeout_at(until, asked.next()).await {
+            let probe = chosen.judge(probe);
             let wait = tokio::time::Instant::now() + patience(chosen, index, &probe);
-            if matches!(probe, Probe::Writable { .. }) {
+            if matches!(probe, Probe::Writable(_)) {
                 (one_is_writable, until) = (true, wait);
             } else if !one_is_writable {
                 until = until.min(wait);
@@ -276,15 +294,19 @@ impl Hosts {
 
     /// Why nothing can be written, host by host; none when a host takes writes.
     pub(super) async fn trouble(&self, limit: Duration) -> Option<String> {
-        let probes: Vec<_> =
-            join_all(self.all.iter().map(|host| probe(host, limit))).await.into_iter().map(Some).collect();
-        choose(0, &probes).is_none().then(|| self.describe(&probes))
+        let chosen = self.chosen();
+        let probes = join_all(self.all.iter().map(|host| probe(host, limit))).await;
+        let probes: Vec<_> = probes.into_iter().map(|probe| Some(chosen.judge(probe))).collect();
+        choose(chosen.index, &probes).is_none().then(|| self.describe(&probes))
     }
 
     fn describe(&self, probes: &[Option<Probe>]) -> String {
         let said = |(host, probe): (&PgConnectOptions, &Option<Probe>)| {
             let said = match probe {
-                Some(Probe::Writable { .. }) => "takes writes".to_owned(),
+                Some(Probe::Writable(_)) => "takes writes".to_owned(),
+                Some(Probe::OldPrimary(history)) => {
+                    format!("is an old primary on timeline {}, and another was promoted since", history.timeline)
+                }
                 Some(Probe::ReadOnly) => "is a standby or read-only".to_owned(),
                 Some(Probe::Refused(error)) => error.to_string(),
                 Some(Probe::Silent(why)) => why.clone(),
@@ -296,35 +318,54 @@ impl Hosts {
     }
 }
 
+impl History {
+    /// Whether a server of the same cluster was promoted between this and `other`. Timelines of different clusters tell nothing of
+    /// each other: a dump restored into a new server begins with the first.
+    fn is_before(self, other: Self) -> bool {
+        self.system == other.system && self.timeline != 0 && self.timeline < other.timeline
+    }
+}
+
+impl Chosen {
+    /// The answer of a host, in the light of what was followed until now.
+    fn judge(self, probe: Probe) -> Probe {
+        match (probe, self.history) {
+            (Probe::Writable(history), Some(known)) if history.is_before(known) => Probe::OldPrimary(history),
+            (probe, _) => probe,
+        }
+    }
+}
+
 /// How long the other hosts are waited for after this answer. Two may take writes when an old primary came back.
 fn patience(chosen: Chosen, index: usize, probe: &Probe) -> Duration {
-    match (probe, chosen.timeline) {
+    match (probe, chosen.history) {
         // It was promoted since: nobody else is ahead of it.
-        (Probe::Writable { timeline }, Some(known)) if *timeline > known => Duration::ZERO,
-        (Probe::Writable { timeline }, Some(known)) if index == chosen.index && *timeline == known => SEARCH_GRACE,
-        (Probe::Writable { .. }, _) => CONNECT_TIMEOUT,
+        (Probe::Writable(history), Some(known)) if known.is_before(*history) => Duration::ZERO,
+        (Probe::Writable(history), Some(known)) if index == chosen.index && *history == known => SEARCH_GRACE,
+        (Probe::Writable(_), _) => CONNECT_TIMEOUT,
         // The search is repeated: nothing is missed.
         _ => SEARCH_GRACE,
     }
 }
 
-/// The host to write to and its timeline: the highest of those that take writes, and the one in use rather than its equal.
-fn choose(current: usize, probes: &[Option<Probe>]) -> Option<(usize, u32)> {
+/// The host to write to and what it writes: the highest timeline of those that take writes, and the one in use rather than its
+/// equal.
+fn choose(current: usize, probes: &[Option<Probe>]) -> Option<(usize, History)> {
     let writable = probes.iter().enumerate().filter_map(|(index, probe)| match probe {
-        Some(Probe::Writable { timeline }) => Some((*timeline, index == current, std::cmp::Reverse(index))),
+        Some(Probe::Writable(history)) => Some((index, *history)),
         _ => None,
     });
-    writable.max().map(|(timeline, _, std::cmp::Reverse(index))| (index, timeline))
+    writable.max_by_key(|(index, history)| (history.timeline, *index == current, Reverse(*index)))
 }
 
 async fn probe(host: &PgConnectOptions, limit: Duration) -> Probe {
     let asked = async {
         let mut connection = PgConnection::connect_with(host).await?;
         let writable = session(&mut connection).await?.writable;
-        let timeline = if writable { timeline(&mut connection).await } else { 0 };
+        let probe = if writable { Probe::Writable(history(&mut connection).await?) } else { Probe::ReadOnly };
         // It was asked, that is all: how it ends makes no difference.
         let _closed = connection.close().await;
-        Ok(if writable { Probe::Writable { timeline } } else { Probe::ReadOnly })
+        Ok(probe)
     };
     match timeout(limit, asked).await {
         Ok(Ok(probe)) => probe,
@@ -350,11 +391,21 @@ async fn session(connection: &mut PgConnection) -> Result<Session, sqlx::Error> 
     Ok(Session { writable: row.try_get::<String, _>(0)? == "off", host: host.and_then(|host| host.parse().ok()) })
 }
 
-/// The first eight digits of a WAL file's name. Zero where the server has no such names to tell.
-async fn timeline(connection: &mut PgConnection) -> u32 {
-    let row = sqlx::raw_sql("SELECT pg_walfile_name(pg_current_wal_lsn())").fetch_one(connection).await;
-    let name = row.and_then(|row| row.try_get::<String, _>(0)).unwrap_or_default();
-    name.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0)
+/// The first eight digits of a WAL file's name are the timeline.
+async fn history(connection: &mut PgConnection) -> Result<History, sqlx::Error> {
+    let name = told(connection, "SELECT pg_walfile_name(pg_current_wal_lsn())").await?;
+    let timeline = name.and_then(|name| u32::from_str_radix(name.get(..8)?, 16).ok()).unwrap_or(0);
+    let system = told(connection, "SELECT system_identifier::text FROM pg_control_system()").await?;
+    Ok(History { system: system.and_then(|system| system.parse().ok()), timeline })
+}
+
+/// What a server says; none where the role may not ask, or the server has no such thing to tell.
+async fn told(connection: &mut PgConnection, statement: &'static str) -> Result<Option<String>, sqlx::Error> {
+    match sqlx::raw_sql(statement).fetch_one(connection).await {
+        Ok(row) => row.try_get(0),
+        Err(sqlx::Error::Database(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// An error of ours in sqlx's type, which is what its hooks return.
@@ -374,17 +425,24 @@ mod tests {
         Hosts::new(uri::parse(uri).expect("valid"))
     }
 
+    fn history(timeline: u32) -> History {
+        History { system: Some(1), timeline }
+    }
+
+    fn writable(timeline: u32) -> Probe {
+        Probe::Writable(history(timeline))
+    }
+
     #[test]
     fn only_a_host_that_takes_writes_is_chosen() {
-        let writable = || Probe::Writable { timeline: 1 };
-        assert_eq!(choose_of(0, [Probe::ReadOnly, writable()]), Some(1));
+        assert_eq!(choose_of(0, [Probe::ReadOnly, writable(1)]), Some(1));
         assert_eq!(choose_of(0, [Probe::ReadOnly, Probe::Silent("gone".to_owned())]), None);
-        assert_eq!(choose(0, &[None, Some(writable())]), Some((1, 1)));
+        assert_eq!(choose_of(0, [Probe::ReadOnly, Probe::OldPrimary(history(1))]), None);
+        assert_eq!(choose(0, &[None, Some(writable(1))]), Some((1, history(1))));
     }
 
     #[test]
     fn the_highest_timeline_wins_and_else_the_host_in_use() {
-        let writable = |timeline| Probe::Writable { timeline };
         assert_eq!(choose_of(0, [writable(1), writable(2)]), Some(1));
         assert_eq!(choose_of(1, [writable(2), writable(2)]), Some(1));
         assert_eq!(choose_of(2, [writable(2), writable(2), Probe::ReadOnly]), Some(0));
@@ -393,14 +451,27 @@ mod tests {
     #[test]
     fn the_others_are_waited_for_unless_nobody_can_be_ahead() {
         let new = Chosen::default();
-        let known = Chosen { index: 0, timeline: Some(2) };
-        let writable = |timeline| Probe::Writable { timeline };
+        let known = Chosen { index: 0, history: Some(history(2)) };
         assert_eq!(patience(new, 0, &writable(1)), CONNECT_TIMEOUT);
         assert_eq!(patience(known, 1, &writable(3)), Duration::ZERO);
         assert_eq!(patience(known, 0, &writable(2)), SEARCH_GRACE);
         assert_eq!(patience(known, 1, &writable(2)), CONNECT_TIMEOUT);
-        assert_eq!(patience(known, 0, &writable(1)), CONNECT_TIMEOUT);
+        assert_eq!(patience(known, 0, &Probe::Writable(History { system: Some(2), timeline: 2 })), CONNECT_TIMEOUT);
         assert_eq!(patience(known, 1, &Probe::ReadOnly), SEARCH_GRACE);
+        assert_eq!(patience(known, 1, &Probe::OldPrimary(history(1))), SEARCH_GRACE);
+    }
+
+    #[test]
+    fn an_old_primary_is_told_by_a_lower_timeline_of_the_same_cluster() {
+        let is_old =
+            |of: Option<History>, probe| matches!(Chosen { index: 1, history: of }.judge(probe), Probe::OldPrimary(_));
+        assert!(is_old(Some(history(2)), writable(1)));
+        assert!(!is_old(Some(history(2)), writable(2)));
+        assert!(!is_old(Some(history(2)), writable(3)));
+        // Restored from a dump; does not say; nothing to compare with.
+        assert!(!is_old(Some(history(2)), Probe::Writable(History { system: Some(2), timeline: 1 })));
+        assert!(!is_old(Some(history(2)), writable(0)));
+        assert!(!is_old(None, writable(1)));
     }
 
     #[test]
