@@ -1,6 +1,7 @@
 //! Blocks and their postings on a real Postgres: what they answer is what a plain query over the events answers, whatever was
 //! asked, and they come and go with the events.
 
+use audittrail_crds::document::{Forwarding, Sensitive, StartFrom};
 use audittrail_tests::filled::{EVENTS, fill, until_written_down};
 use audittrail_tests::postgres::Postgres;
 use audittrail_tests::served::{Served, document};
@@ -155,4 +156,51 @@ async fn retention_removes_postings_with_their_events() {
     served.until("postings are of what is left", gone).await;
     assert_eq!(walked(&served, "actor=rare", "desc", 1000).await, [111_111, 77_777]);
     assert_eq!(json!(walked(&served, "type=Type%200&outcome=denied", "asc", 1000).await), Value::from(vec![70_000]));
+}
+
+/// What a forwarding holds begins in the middle of a block.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_of_which_a_forwarding_holds_the_rest_is_written_down_once() {
+    const HELD_FROM: i64 = 20_345;
+    let (served, pool, uri) = filled().await;
+    let mut document = document(&uri);
+    document.generation = 2;
+    let entry = Forwarding::new("to-nobody", "http://127.0.0.1:9", Sensitive::new("key"));
+    document.forwardings = vec![Forwarding { generation: 2, start_from: StartFrom::Sequence(HELD_FROM), ..entry }];
+    served.apply(&document);
+    let number = |query: &'static str| {
+        let pool = pool.clone();
+        async move { sqlx::query_scalar::<_, i64>(query).fetch_one(&pool).await.expect("a number") }
+    };
+    served.until("it has a cursor", || async { number("SELECT count(*) FROM forwarding").await == 1 }).await;
+    sqlx::query("UPDATE event SET received_at = now() - interval '2 days'").execute(&pool).await.expect("aged");
+    document.generation = 3;
+    document.retention_seconds = Some(3600);
+    served.apply(&document);
+    let shortened = || async { number("SELECT min(sequence) FROM event").await == HELD_FROM };
+    served.until("what was delivered is gone", shortened).await;
+
+    let version = || async {
+        sqlx::query_scalar::<_, String>("SELECT xmin::text FROM block WHERE first_sequence = 0")
+            .fetch_optional(&pool)
+            .await
+            .expect("readable")
+    };
+    served.until("the rest is written down", || async { version().await.is_some() }).await;
+    let before = version().await;
+    sqlx::raw_sql(
+        "BEGIN;
+         CREATE TEMPORARY TABLE more ON COMMIT DROP AS SELECT * FROM event WHERE sequence >= 90000;
+         UPDATE more SET sequence = sequence + 30000, id = 'evt_' || sequence + 30000;
+         INSERT INTO event SELECT * FROM more;
+         UPDATE head SET next_sequence = 150000;
+         COMMIT",
+    )
+    .execute(&pool)
+    .await
+    .expect("filled");
+    // The keeper takes the oldest block first, and looks at the retention after each.
+    let newer = || async { number("SELECT count(*) FROM block WHERE first_sequence = 100000").await == 1 };
+    served.until("a newer block is written down", newer).await;
+    assert_eq!(version().await, before);
 }

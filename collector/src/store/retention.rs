@@ -56,7 +56,7 @@ impl Store {
         if end >= oldest.end_sequence {
             note_dropping(connection, oldest, &enabled).await?;
             drop_segment(connection, oldest).await
-        } else if received_at < now - retention - SLACK {
+        } else if end > first_sequence && received_at < now - retention - SLACK {
             shorten(connection, first_sequence, end.min(first_sequence + CHUNK_SEQUENCES), &enabled).await
         } else {
             Ok(())
