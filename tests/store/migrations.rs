@@ -5,7 +5,7 @@ use audittrail_tests::served::{Served, body, document};
 use futures::future::join_all;
 use reqwest::header::RETRY_AFTER;
 use serde_json::json;
-use sqlx::{Connection, Executor, PgConnection};
+use sqlx::{Connection, Executor, PgConnection, PgPool};
 
 const COLLECTORS: usize = 5;
 
@@ -141,4 +141,40 @@ async fn a_schema_whose_floor_was_raised_is_refused_with_a_clear_word() {
     assert_eq!(answer.status(), 503);
     assert!(answer.headers().contains_key(RETRY_AFTER));
     assert!(body(answer).await["detail"].as_str().expect("text").contains(said));
+}
+
+/// The lock is the session's: on a connection that goes back to a pool it would stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_fails_leaves_no_lock_behind() {
+    let uri = Postgres::shared().create_database().await;
+    let mut owner = connect(&uri).await;
+    owner
+        .execute("CREATE ROLE guest LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        .await
+        .expect("the role is new to the server");
+    let as_guest = document(&uri.replace("postgres@", "guest@"));
+    let first = Served::start_without_waiting(&as_guest).await;
+    let refused = || async {
+        let report = first.page("/v1/status").await;
+        report["database"]["message"].as_str().is_some_and(|message| message.contains("permission denied"))
+    };
+    first.until("the reason is known", refused).await;
+    owner.execute("GRANT CREATE ON SCHEMA public TO guest").await.expect("valid");
+    let second = Served::start(&as_guest).await;
+    for served in [&first, &second] {
+        served.until("the log is open", || async { served.state().await == "verified" }).await;
+    }
+    let pool = PgPool::connect(&uri).await.expect("the database answers");
+    // The keeper's stays on purpose, and that under which segments are made for a moment.
+    let free = || async {
+        sqlx::query_scalar(
+            "SELECT count(*) = 0 FROM pg_locks JOIN pg_database ON pg_database.oid = database
+             WHERE locktype = 'advisory' AND datname = current_database()
+               AND (classid::bigint << 32 | objid::bigint) <> x'6b6565706572'::bigint",
+        )
+        .fetch_one(&pool)
+        .await
+        .expect("readable")
+    };
+    second.until("only the keeper has a lock", free).await;
 }

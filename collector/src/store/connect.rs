@@ -5,6 +5,8 @@ use super::hosts::Hosts;
 use super::uri::{self, UriError};
 use crate::query::cursor::CursorKey;
 use audittrail_crds::document;
+use sqlx::Connection;
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -137,8 +139,16 @@ impl Store {
         // A newer collector may have been here and expanded the schema: its migrations are not
         // ours to judge, the floor is.
         migrations.set_ignore_missing(true);
-        migrations.run(&self.pool).await?;
+        self.unless_lost(self.migrate(&migrations)).await?;
         self.claim(claim).await
+    }
+
+    /// On a connection of its own: the lock that migrations take is the session's, and is given back only by those that succeed.
+    async fn migrate(&self, migrations: &Migrator) -> Result<(), OpenError> {
+        let mut connection = self.connect().await?;
+        // `Migrator::run` does the same, in a future of which the compiler cannot see that it is `Send`.
+        migrations.run_direct(None, &mut connection, false).await?;
+        Ok(connection.close().await?)
     }
 
     /// The oldest schema version that a binary must know; none before the first migration.
