@@ -20,6 +20,7 @@ pub struct Proxy {
     pub port: u16,
     weather: watch::Sender<Weather>,
     connections: watch::Sender<u64>,
+    held: watch::Sender<u64>,
     accepting: AbortHandle,
 }
 
@@ -34,6 +35,8 @@ struct Weather {
     cut_below: u64,
     /// On connections with a lower number nothing passes any more, and nobody tells.
     silent_below: u64,
+    /// What a client sends is kept back from the packet on that has this text.
+    hold_at: Option<&'static str>,
 }
 
 impl Proxy {
@@ -43,8 +46,9 @@ impl Proxy {
         let port = listener.local_addr().expect("bound").port();
         let weather = watch::Sender::new(Weather::default());
         let connections = watch::Sender::new(0);
-        let accepting = tokio::spawn(accept(listener, to, weather.subscribe(), connections.clone()));
-        Self { port, weather, connections, accepting: accepting.abort_handle() }
+        let held = watch::Sender::new(0);
+        let accepting = tokio::spawn(accept(listener, to, weather.subscribe(), connections.clone(), held.clone()));
+        Self { port, weather, connections, held, accepting: accepting.abort_handle() }
     }
 
     /// Connections that were made so far.
@@ -79,9 +83,26 @@ impl Proxy {
         self.weather.send_modify(|weather| weather.silent_below = made);
     }
 
+    /// Keeps back what a client sends, from the packet on that has this text.
+    pub fn hold_at(&self, text: &'static str) {
+        self.weather.send_modify(|weather| weather.hold_at = Some(text));
+    }
+
+    /// Waits until something was kept back.
+    ///
+    /// # Panics
+    /// When nothing was.
+    pub async fn until_held(&self) {
+        let mut held = self.held.subscribe();
+        let held = timeout(DEADLINE, held.wait_for(|held| *held > 0)).await;
+        held.expect("it is sent in time").expect("we have the sender");
+    }
+
     /// Lets everything pass that was not closed or forgotten.
     pub fn resume(&self) {
-        self.weather.send_modify(|weather| (weather.closed, weather.stalled) = (false, false));
+        self.weather.send_modify(|weather| {
+            (weather.closed, weather.stalled, weather.hold_at) = (false, false, None);
+        });
     }
 }
 
@@ -91,14 +112,20 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, to: u16, weather: watch::Receiver<Weather>, connections: watch::Sender<u64>) {
+async fn accept(
+    listener: TcpListener,
+    to: u16,
+    weather: watch::Receiver<Weather>,
+    connections: watch::Sender<u64>,
+    held: watch::Sender<u64>,
+) {
     while let Ok((client, _)) = listener.accept().await {
         let number = *connections.borrow();
         connections.send_replace(number + 1);
         if weather.borrow().closed {
             continue;
         }
-        let weather = weather.clone();
+        let (weather, held) = (weather.clone(), held.clone());
         tokio::spawn(async move {
             let Ok(server) = TcpStream::connect(("127.0.0.1", to)).await else { return };
             let [_, _] = [client.set_nodelay(true), server.set_nodelay(true)];
@@ -106,15 +133,21 @@ async fn accept(listener: TcpListener, to: u16, weather: watch::Receiver<Weather
             let (from_server, to_server) = server.into_split();
             // When one direction ends, both do.
             tokio::select! {
-                () = pass(number, from_client, to_server, weather.clone()) => {}
-                () = pass(number, from_server, to_client, weather) => {}
+                () = pass(number, from_client, to_server, weather.clone(), Some(held)) => {}
+                () = pass(number, from_server, to_client, weather, None) => {}
             }
         });
     }
 }
 
-/// Copies one direction until it ends or is cut.
-async fn pass(number: u64, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut weather: watch::Receiver<Weather>) {
+/// Copies one direction until it ends or is cut. With `held`, which counts that, it may be kept back.
+async fn pass(
+    number: u64,
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut weather: watch::Receiver<Weather>,
+    held: Option<watch::Sender<u64>>,
+) {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let now = *weather.borrow_and_update();
@@ -130,9 +163,22 @@ async fn pass(number: u64, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut 
             },
             read = from.read(&mut buffer), if !silent => read,
         };
+        let read_bytes = &buffer[..*read.as_ref().unwrap_or(&0)];
+        if let Some(held) = &held
+            && weather.borrow().hold_at.is_some_and(|text| has(read_bytes, text))
+        {
+            held.send_modify(|held| *held += 1);
+            if weather.wait_for(|weather| weather.hold_at.is_none()).await.is_err() {
+                return;
+            }
+        }
         match read {
             Ok(count) if count > 0 && to.write_all(&buffer[..count]).await.is_ok() => {}
             _ => return,
         }
     }
+}
+
+fn has(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }

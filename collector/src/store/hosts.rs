@@ -192,7 +192,7 @@ impl Hosts {
         Ok(())
     }
 
-    /// One round trip: the connection is alive, and its session takes writes on the host in use.
+    /// One round trip: the connection is alive, and its session takes writes on the host in use, statement by statement.
     async fn check_writable(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         let session = self.answered(timeout(CHECK_TIMEOUT, session(connection)).await)?;
         if !session.writable {
@@ -201,6 +201,9 @@ impl Hosts {
         }
         if session.host.is_some_and(|host| host != self.chosen().index) {
             return Err(odd("the connection is to a host that is no longer in use"));
+        }
+        if session.in_transaction {
+            return Err(odd("the connection is within a transaction whose begin was given up"));
         }
         Ok(())
     }
@@ -381,14 +384,23 @@ struct Session {
     writable: bool,
     /// [`HOST_SETTING`].
     host: Option<usize>,
+    /// Somebody began a transaction and went away before the answer: sqlx does not know of it, and would neither end it nor
+    /// commit what is written in it.
+    in_transaction: bool,
 }
 
 /// Asks by the simple protocol: no prepared statement is left behind.
 async fn session(connection: &mut PgConnection) -> Result<Session, sqlx::Error> {
-    let statement = "SELECT current_setting('transaction_read_only'), current_setting('audittrail.host', true)";
+    // A statement that stands alone is its transaction, and begins with it.
+    let statement = "SELECT current_setting('transaction_read_only'), current_setting('audittrail.host', true),
+                            now() <> statement_timestamp()";
     let row = sqlx::raw_sql(statement).fetch_one(connection).await?;
     let host: Option<String> = row.try_get(1)?;
-    Ok(Session { writable: row.try_get::<String, _>(0)? == "off", host: host.and_then(|host| host.parse().ok()) })
+    Ok(Session {
+        writable: row.try_get::<String, _>(0)? == "off",
+        host: host.and_then(|host| host.parse().ok()),
+        in_transaction: row.try_get(2)?,
+    })
 }
 
 /// The first eight digits of a WAL file's name are the timeline.
