@@ -7,7 +7,8 @@ use audittrail_tests::clients::{Clients, assert_kept};
 use audittrail_tests::postgres::Postgres;
 use audittrail_tests::proxy::Proxy;
 use audittrail_tests::served::{DEADLINE, Served, document};
-use sqlx::{Connection, PgConnection};
+use serde_json::json;
+use sqlx::{Connection, Executor, PgConnection};
 use std::time::{Duration, Instant};
 
 const CLIENTS: usize = 4;
@@ -117,6 +118,25 @@ async fn connections_that_are_forgotten_are_replaced() {
     clients.acknowledge(20).await;
     served.until("the report is good", || async { served.state().await == "verified" }).await;
     assert_kept(&uri, &clients.stop().await).await;
+}
+
+/// What a reader asked for goes on in the server after he has left, for longer than a connection may take to answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_who_leaves_a_slow_query_disturbs_nobody() {
+    const READERS: &str = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'SELECT first_sequence, CASE%'";
+    let uri = Postgres::shared().create_database().await;
+    let served = Served::start(&document(&uri)).await;
+    served.add(vec![json!({"type": "Warehouse Disabled"})]).await;
+    let mut watching = PgConnection::connect(&uri).await.expect("the database answers");
+    let mut slow = PgConnection::connect(&uri).await.expect("the database answers");
+    slow.execute("BEGIN; LOCK TABLE block").await.expect("valid");
+    let ask = || tokio::spawn(served.get("/v1/events?actor=nobody").send());
+    let (patient, leaving) = (ask(), ask());
+    until(&mut watching, READERS, 2).await;
+    leaving.abort();
+    slow.execute("SELECT pg_sleep(4); COMMIT").await.expect("valid");
+    assert_eq!(patient.await.expect("no panic").expect("answered").status(), 200);
 }
 
 /// Else what is written there later is acknowledged, and nobody ever commits it.

@@ -15,6 +15,7 @@ use std::cmp::Reverse;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
+use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout, timeout_at};
 
 /// How long a host may take to let us in. A machine that is gone answers nothing, and all hosts are asked at once.
@@ -159,7 +160,9 @@ impl Hosts {
                 let hosts = Arc::clone(&given_back);
                 Box::pin(async move {
                     hosts.require_trusted(seen.age, None)?;
-                    hosts.answered(timeout(CHECK_TIMEOUT, connection.ping()).await).map(|()| true)
+                    // No silence: the server may be busy with a statement that was given up, and others do not suffer for it.
+                    let answered = timeout(CHECK_TIMEOUT, connection.ping()).await;
+                    answered.unwrap_or_else(unanswered).inspect_err(|_| hosts.suspect()).map(|()| true)
                 })
             })
     }
@@ -209,13 +212,10 @@ impl Hosts {
     }
 
     /// Notes what a connection did not answer.
-    fn answered<T>(
-        &self,
-        outcome: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>,
-    ) -> Result<T, sqlx::Error> {
-        let outcome = outcome.unwrap_or_else(|_| {
+    fn answered<T>(&self, outcome: Result<Result<T, sqlx::Error>, Elapsed>) -> Result<T, sqlx::Error> {
+        let outcome = outcome.unwrap_or_else(|elapsed| {
             *self.silence.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-            Err(odd("the connection does not answer"))
+            unanswered(elapsed)
         });
         outcome.inspect_err(|_| self.suspect())
     }
@@ -418,6 +418,10 @@ async fn told(connection: &mut PgConnection, statement: &'static str) -> Result<
         Err(sqlx::Error::Database(_)) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn unanswered<T>(_: Elapsed) -> Result<T, sqlx::Error> {
+    Err(odd("the connection does not answer"))
 }
 
 /// An error of ours in sqlx's type, which is what its hooks return.
