@@ -1,9 +1,12 @@
 //! Blocks and their postings on a real Postgres: what they answer is what a plain query over the events answers, whatever was
 //! asked, and they come and go with the events.
 
-use audittrail_crds::document::{Forwarding, Sensitive, StartFrom};
+use audittrail_collector::query::filter::{Filter, Order};
+use audittrail_collector::store::Store;
+use audittrail_crds::document::{Document, Forwarding, Sensitive, StartFrom};
 use audittrail_tests::filled::{EVENTS, fill, until_written_down};
 use audittrail_tests::postgres::Postgres;
+use audittrail_tests::proxy::Proxy;
 use audittrail_tests::served::{Served, document};
 use serde_json::{Value, json};
 use sqlx::postgres::PgPool;
@@ -203,4 +206,42 @@ async fn a_block_of_which_a_forwarding_holds_the_rest_is_written_down_once() {
     let newer = || async { number("SELECT count(*) FROM block WHERE first_sequence = 100000").await == 1 };
     served.until("a newer block is written down", newer).await;
     assert_eq!(version().await, before);
+}
+
+/// Whoever asks may have read of the block before it was cut, and asks for its postings afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_a_block_that_retention_cuts_is_found_all_the_time() {
+    let (served, pool, uri) = filled().await;
+    let port = Postgres::shared().server().port();
+    let proxy = Proxy::start(port).await;
+    let through = document(&uri.replace(&format!(":{port}/"), &format!(":{}/", proxy.port)));
+    let store = Store::lazy(&through.database).expect("a URI");
+    proxy.hold_at("AS asked (of_group");
+    let asking = tokio::spawn(async move {
+        let filter = Filter { actors: vec!["rare".to_owned()], ..Filter::default() };
+        store.events(&filter, &(50_000..EVENTS), Order::Desc, 10).await
+    });
+    proxy.until_held().await;
+
+    sqlx::query("UPDATE event SET received_at = now() - CASE WHEN sequence < 60000 THEN interval '3 days' ELSE interval '0' END")
+        .execute(&pool)
+        .await
+        .expect("aged");
+    served.apply(&Document { generation: 2, retention_seconds: Some(3600), ..document(&uri) });
+    let cut = || async {
+        let (oldest, written): (i64, i64) = sqlx::query_as(
+            "SELECT (SELECT min(sequence) FROM event),
+                    (SELECT coalesce(sum(count), 0)::bigint FROM block JOIN posting USING (first_sequence)
+                     WHERE first_sequence = 50000 AND field = 1)",
+        )
+        .fetch_one(&pool)
+        .await
+        .expect("two numbers");
+        assert_eq!(written, 100_000 - oldest.max(50_000));
+        oldest == 60_000
+    };
+    served.until("what is old is gone", cut).await;
+    proxy.resume();
+    let found = asking.await.expect("no panic").expect("the database answers");
+    assert_eq!(found.iter().map(|event| event.sequence).collect::<Vec<_>>(), [111_111, 77_777]);
 }

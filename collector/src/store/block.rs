@@ -120,9 +120,14 @@ pub(super) async fn build_next(connection: &mut PgConnection) -> Result<bool, sq
     let mut transaction = connection.begin().await?;
     insert(&mut transaction, block).await?;
     transaction.commit().await?;
-    // Postgres does this by itself only when it vacuums, and until then reads all that is new for every time range.
-    sqlx::query("SELECT brin_summarize_new_values('posting_first_sequence')").execute(connection).await?;
+    summarize(connection).await?;
     Ok(true)
+}
+
+/// Postgres does this by itself only when it vacuums, and until then reads all that is new for every time range.
+pub(super) async fn summarize(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT brin_summarize_new_values('posting_first_sequence')").execute(connection).await?;
+    Ok(())
 }
 
 /// The oldest block that lies below the head and within a segment that stays, and is not written down.
@@ -233,15 +238,28 @@ pub(super) fn places(bytes: &[u8]) -> Result<RoaringBitmap, sqlx::Error> {
     RoaringBitmap::deserialize_from(bytes.chain(io::repeat(0))).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-/// Removes what is written down of the blocks of dropped sequences.
-pub(super) async fn remove(connection: &mut PgConnection, dropped: Range<i64>) -> Result<(), sqlx::Error> {
-    for statement in [
-        "DELETE FROM block WHERE first_sequence >= $1 AND first_sequence < $2",
-        "DELETE FROM posting WHERE first_sequence >= $1 AND first_sequence < $2",
-    ] {
-        sqlx::query(statement).bind(dropped.start).bind(dropped.end).execute(&mut *connection).await?;
+/// Writes the blocks down again of which the sequences `dropped` are gone, to be called in the transaction that removes these. Who
+/// reads a block and afterwards its postings then finds the events that are left in either version.
+pub(super) async fn cut(connection: &mut PgConnection, dropped: Range<i64>) -> Result<(), sqlx::Error> {
+    for first in remove(connection, block_of(dropped.start)..dropped.end).await? {
+        let rest = read(connection, first).await?;
+        insert(connection, rest).await?;
     }
     Ok(())
+}
+
+/// Removes what is written down of the blocks that begin in `dropped`. Returns which were.
+pub(super) async fn remove(connection: &mut PgConnection, dropped: Range<i64>) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query("DELETE FROM posting WHERE first_sequence >= $1 AND first_sequence < $2")
+        .bind(dropped.start)
+        .bind(dropped.end)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query_scalar("DELETE FROM block WHERE first_sequence >= $1 AND first_sequence < $2 RETURNING first_sequence")
+        .bind(dropped.start)
+        .bind(dropped.end)
+        .fetch_all(connection)
+        .await
 }
 
 #[cfg(test)]

@@ -207,10 +207,9 @@ async fn shorten(connection: &mut PgConnection, first: i64, end: i64, enabled: &
         .bind(end)
         .execute(&mut *transaction)
         .await?;
+    block::cut(&mut transaction, first..end).await?;
     // Afterwards, as when a segment goes.
     count_undelivered(&mut transaction, first, end, enabled).await?;
-    // The block that is cut in the middle is written down again.
-    block::remove(&mut transaction, block::block_of(first)..end).await?;
     transaction.commit().await?;
-    Ok(())
+    block::summarize(connection).await
 }
