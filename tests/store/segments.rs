@@ -57,6 +57,14 @@ impl Trail {
         self.served.add(vec![event("last-of-0"), event("first-of-1")]).await;
     }
 
+    /// Waits for two rounds of the keeper, each of which writes down a block that is missing.
+    async fn two_rounds(&self) {
+        for _ in 0..2 {
+            self.run("WITH gone AS (DELETE FROM posting WHERE first_sequence = 0) DELETE FROM block WHERE first_sequence = 0").await;
+            self.until("a round is done", "SELECT count(*) = 5 FROM block").await;
+        }
+    }
+
     /// Of all events, oldest first. That somebody looked is one event more afterwards.
     async fn ids(&self) -> Vec<String> {
         let page = self.served.page("/v1/events?order=asc").await;
@@ -196,12 +204,27 @@ async fn a_replica_with_an_old_document_drops_nothing() {
     let in_force = || async { trail.served.page("/v1/status").await["generation"] == 2 };
     trail.served.until("the document is in force", in_force).await;
     trail.until("the first segment is written down", "SELECT count(*) = 5 FROM block").await;
-    // Two rounds of the keeper, each of which writes down a block that is missing.
-    for _ in 0..2 {
-        trail.run("WITH gone AS (DELETE FROM posting WHERE first_sequence = 0) DELETE FROM block WHERE first_sequence = 0").await;
-        trail.until("a round is done", "SELECT count(*) = 5 FROM block").await;
-    }
+    trail.two_rounds().await;
     assert_eq!(trail.ids().await, ["last-of-0", "first-of-1"]);
     trail.apply(|document| document.generation = 9);
     trail.until("it is gone", "SELECT to_regclass('event_0000000000000000000') IS NULL").await;
+}
+
+/// A keeper that was paused goes on with what its document said.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_configuration_stops_a_drop_that_was_decided_before() {
+    let mut trail = Trail::start(|_| {}).await;
+    trail.cross_the_first_end().await;
+    trail.run("UPDATE event SET received_at = received_at - interval '2 hours' WHERE id = 'last-of-0'").await;
+    trail.until("the first segment is written down", "SELECT count(*) = 5 FROM block").await;
+    let mut pause = trail.pool.begin().await.expect("the server answers");
+    sqlx::query("LOCK TABLE forwarding").execute(&mut *pause).await.expect("valid");
+    trail.apply(|document| document.retention_seconds = Some(HOUR));
+    let asks = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database()
+                    AND wait_event_type = 'Lock' AND query LIKE 'SELECT min(next_sequence) FROM forwarding%'";
+    trail.until("the keeper asks for what was delivered", asks).await;
+    trail.run("UPDATE configuration SET generation = 9").await;
+    pause.commit().await.expect("the server answers");
+    trail.two_rounds().await;
+    assert_eq!(trail.ids().await, ["last-of-0", "first-of-1"]);
 }

@@ -11,6 +11,7 @@ use audittrail_crds::report::RetentionHeld;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sqlx::{Connection, PgConnection};
+use std::ops::Range;
 
 /// For how long past the retention an enabled forwarding holds what it has not delivered.
 const HELD_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -43,7 +44,8 @@ impl Store {
             return drop_segment(connection, oldest).await;
         }
         let Some(retention) = document.retention_seconds.map(SignedDuration::from_secs) else { return Ok(()) };
-        // A replica that is cut off may have an old retention, and what is dropped does not come back.
+        // A replica that is cut off may have an old retention, and what is dropped does not come back. It is asked again in the
+        // transaction that drops; here it spares the way to there.
         if self.newest_generation().await? > document.generation {
             return Ok(());
         }
@@ -54,10 +56,13 @@ impl Store {
         let enabled = enabled(document);
         let end = self.end_of_what_may_go(&enabled, now - retention).await?;
         if end >= oldest.end_sequence {
-            note_dropping(connection, oldest, &enabled).await?;
-            drop_segment(connection, oldest).await
+            if note_dropping(connection, oldest, &enabled, document.generation).await? {
+                drop_segment(connection, oldest).await?;
+            }
+            Ok(())
         } else if end > first_sequence && received_at < now - retention - SLACK {
-            shorten(connection, first_sequence, end.min(first_sequence + CHUNK_SEQUENCES), &enabled).await
+            let end = end.min(first_sequence + CHUNK_SEQUENCES);
+            shorten(connection, first_sequence..end, &enabled, document.generation).await
         } else {
             Ok(())
         }
@@ -128,8 +133,23 @@ async fn oldest_event(
     Ok(row.map(|(sequence, received_at, now)| (sequence, received_at.to_jiff(), now.to_jiff())))
 }
 
-/// From here on readers leave the segment out, and it is dropped whatever happens.
-async fn note_dropping(connection: &mut PgConnection, of: Oldest, enabled: &[String]) -> Result<(), sqlx::Error> {
+/// Whether this generation is the newest, and stays it to the end of the transaction (`FOR SHARE`). Asked last, since heartbeats
+/// wait for it.
+async fn still_newest(transaction: &mut PgConnection, generation: i64) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT generation <= $1 FROM configuration FOR SHARE")
+        .bind(generation)
+        .fetch_one(transaction)
+        .await
+}
+
+/// From here on readers leave the segment out, and it is dropped whatever happens. False, and nothing is noted, under a newer
+/// configuration.
+async fn note_dropping(
+    connection: &mut PgConnection,
+    of: Oldest,
+    enabled: &[String],
+    generation: i64,
+) -> Result<bool, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     sqlx::query("UPDATE segment SET dropping_at = clock_timestamp() WHERE first_sequence = $1")
         .bind(of.first_sequence)
@@ -137,9 +157,13 @@ async fn note_dropping(connection: &mut PgConnection, of: Oldest, enabled: &[Str
         .await?;
     // Afterwards: a forwarding that goes back to parked events keeps their segment where it is until it has.
     count_undelivered(&mut transaction, of.first_sequence, of.end_sequence, enabled).await?;
+    if !still_newest(&mut transaction, generation).await? {
+        transaction.rollback().await?;
+        return Ok(false);
+    }
     transaction.commit().await?;
     tracing::info!(first_sequence = of.first_sequence, end_sequence = of.end_sequence, "retention drops a segment");
-    Ok(())
+    Ok(true)
 }
 
 /// What goes undelivered is counted, and the cursor goes on after it.
@@ -198,18 +222,26 @@ async fn attachment(connection: &mut PgConnection, table: &str) -> Result<Option
     .await
 }
 
-/// Removes the rows from `first` to before `end`.
-async fn shorten(connection: &mut PgConnection, first: i64, end: i64, enabled: &[String]) -> Result<(), sqlx::Error> {
+/// Removes the rows of these sequences, unless there is a newer configuration.
+async fn shorten(
+    connection: &mut PgConnection,
+    dropped: Range<i64>,
+    enabled: &[String],
+    generation: i64,
+) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    remove_ids(&mut transaction, first, end).await?;
+    remove_ids(&mut transaction, dropped.start, dropped.end).await?;
     sqlx::query("DELETE FROM event WHERE sequence >= $1 AND sequence < $2")
-        .bind(first)
-        .bind(end)
+        .bind(dropped.start)
+        .bind(dropped.end)
         .execute(&mut *transaction)
         .await?;
-    block::cut(&mut transaction, first..end).await?;
+    block::cut(&mut transaction, dropped.clone()).await?;
     // Afterwards, as when a segment goes.
-    count_undelivered(&mut transaction, first, end, enabled).await?;
+    count_undelivered(&mut transaction, dropped.start, dropped.end, enabled).await?;
+    if !still_newest(&mut transaction, generation).await? {
+        return transaction.rollback().await;
+    }
     transaction.commit().await?;
     block::summarize(connection).await
 }
