@@ -46,7 +46,7 @@ fn a_full_disk_refuses_events_until_there_is_room() {
         full.clients.refused().await;
         let log = full.postgres.log();
         assert!(log.contains("No space left on device"), "{log}");
-        full.make_room();
+        full.make_room().await;
         full.assert_recovered().await;
     });
 }
@@ -57,7 +57,7 @@ fn a_disk_that_the_wal_fills_crashes_postgres_and_loses_nothing() {
     on_a_small_disk("a_disk_that_the_wal_fills_crashes_postgres_and_loses_nothing", |disk| async move {
         let mut full = FullDisk::start(&disk).await;
         full.fill_with_wal().await;
-        full.make_room();
+        full.make_room().await;
         full.assert_recovered().await;
     });
 }
@@ -100,11 +100,17 @@ impl FullDisk {
         }
     }
 
-    fn make_room(&mut self) {
+    /// Returns once Postgres is up.
+    async fn make_room(&mut self) {
         fs::remove_file(&self.ballast).expect("removed");
-        if has_ended(self.postgres.server().pid()) {
-            // In a cluster the kubelet does this.
-            self.postgres.restart();
+        let deadline = Instant::now() + DEADLINE;
+        while let Err(error) = PgConnection::connect(&self.uri).await {
+            assert!(Instant::now() < deadline, "{error}: {}", self.postgres.log());
+            // It may have tried to come up, and given up, a moment before there was room. In a cluster the kubelet restarts it.
+            if has_ended(self.postgres.server().pid()) {
+                self.postgres.restart();
+            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
