@@ -3,6 +3,7 @@
 use crate::fixture::SOON;
 use crate::scene::{DOCUMENT_SECRET, KEY_SECRET, Scene, TOKEN, key, listen, serve, slug};
 use audittrail_crds::AuditForwarding;
+use audittrail_crds::document::Forwarding;
 use audittrail_crds::forwarding::Region;
 use audittrail_operator::forwarding::source::secret::API_ANNOTATION;
 use audittrail_source::Source;
@@ -36,10 +37,11 @@ async fn the_key_of_one_workspace_never_goes_to_the_region_of_another() {
     scene.setup.forwarding_says("to-source", "TokenRefused").await;
     scene.setup.secret("token", json!({"token": OTHER_TOKEN})).await;
     let eu = Region::Eu.endpoint();
-    scene.delivers("has the other region", |entry| entry.endpoint == eu).await;
+    scene.delivers("has the other region", |entry| entry.enabled && entry.endpoint == eu).await;
     let new = other.workspace().sources()[1].clone();
-    let in_eu = scene.documents(&before, |document| document.forwardings.iter().any(|one| one.endpoint == eu)).await;
-    let keys: Vec<_> = in_eu.iter().flat_map(|document| &document.forwardings).collect();
+    let in_force = |one: &&Forwarding| one.enabled && one.endpoint == eu;
+    let in_eu = scene.documents(&before, |document| document.forwardings.iter().any(|one| in_force(&one))).await;
+    let keys: Vec<_> = in_eu.iter().flat_map(|document| &document.forwardings).filter(|one| one.enabled).collect();
     assert!(keys.iter().all(|one| (one.endpoint == eu) == (one.write_key.reveal() == new.write_key)), "{keys:?}");
     // The old source cannot be deleted with the other workspace's token: it stays, and is named.
     assert_eq!(scene.workspace().sources().as_slice(), std::slice::from_ref(&old));
