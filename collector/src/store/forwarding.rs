@@ -190,8 +190,8 @@ impl Store {
             "),
              forgotten AS (
                 DELETE FROM parked USING unnest($15::bigint[], $16::bigint[]) AS sent (epoch, sequence)
-                WHERE forwarding = $1 AND parked.epoch = sent.epoch AND parked.sequence = sent.sequence
-                  AND EXISTS (SELECT FROM moved)
+                WHERE cardinality($15::bigint[]) > 0 AND EXISTS (SELECT FROM moved)
+                  AND forwarding = $1 AND parked.epoch = sent.epoch AND parked.sequence = sent.sequence
              )
              SELECT * FROM moved"
         ))
