@@ -110,6 +110,14 @@ async fn a_primary_that_was_made_read_only_is_left_for_the_promoted_one() {
     assert_kept(&pair.standby.uri(&database), &clients.stop().await).await;
 }
 
+/// What clients were acknowledged stands on the promoted one; the old primary has the one event from before, and no other.
+async fn assert_only_the_promoted_one_has(clients: Clients, pair: &Pair, database: &str) {
+    assert_kept(&pair.standby.uri(database), &clients.stop().await).await;
+    let mut old = PgConnection::connect(&pair.primary.uri(database)).await.expect("the old primary answers");
+    let events: i64 = sqlx::query_scalar("SELECT count(*) FROM event").fetch_one(&mut old).await.expect("readable");
+    assert_eq!(events, 1);
+}
+
 /// Nobody fenced it: it takes writes as before. Its timeline tells.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_primary_that_comes_back_as_if_nothing_had_happened_is_not_written_to() {
@@ -126,10 +134,7 @@ async fn an_old_primary_that_comes_back_as_if_nothing_had_happened_is_not_writte
     let served = Served::start(&document(&pair.uri(&database))).await;
     let clients = Clients::start(&served, "a", CLIENTS);
     clients.acknowledge(20).await;
-    assert_kept(&pair.standby.uri(&database), &clients.stop().await).await;
-    let mut old = PgConnection::connect(&pair.primary.uri(&database)).await.expect("the old primary answers");
-    let events: i64 = sqlx::query_scalar("SELECT count(*) FROM event").fetch_one(&mut old).await.expect("readable");
-    assert_eq!(events, 1);
+    assert_only_the_promoted_one_has(clients, &pair, &database).await;
 }
 
 /// The same with a collector that was there all the time, and only the old primary to be found for a while.
@@ -156,10 +161,7 @@ async fn an_old_primary_is_not_written_to_while_the_promoted_one_restarts() {
     served.until("the report says why nothing is written", told).await;
     pair.standby.restart();
     clients.acknowledge(20).await;
-    assert_kept(&pair.standby.uri(&database), &clients.stop().await).await;
-    let mut old = PgConnection::connect(&pair.primary.uri(&database)).await.expect("the old primary answers");
-    let events: i64 = sqlx::query_scalar("SELECT count(*) FROM event").fetch_one(&mut old).await.expect("readable");
-    assert_eq!(events, 1);
+    assert_only_the_promoted_one_has(clients, &pair, &database).await;
 }
 
 /// Connections to it were begun while it was the primary, and are made when another one is known to be.
