@@ -86,6 +86,30 @@ async fn two_replicas_write_one_gapless_log() {
     assert_gapless(&events);
 }
 
+/// Whether what a process has written is still there is asked while it writes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_looked_at_while_it_is_written_to_stays_in_its_epoch() {
+    let (store, _) = log().await;
+    let writer = Writer::start(store.clone(), CLAIM.to_owned());
+    let writing = async {
+        for number in 0..500 {
+            append(&writer, vec![event(number.to_string())]).await.expect("stored");
+        }
+    };
+    let looking = async {
+        loop {
+            store.check_epoch(None).await.expect("the database answers");
+        }
+    };
+    tokio::select! {
+        () = writing => {}
+        () = looking => unreachable!("it never ends"),
+    }
+    let events = everything(&store).await;
+    assert_gapless(&events);
+    assert!(events.iter().all(|stored| stored.epoch == 0), "{:?}", events.last());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_comes_back_as_it_was_written_and_its_leaf_can_be_proven() {
     let (store, mut connection) = log().await;

@@ -1,8 +1,9 @@
 //! Epochs of the log: raised when the database was restored or rewound, so that no sequence is given twice within one.
 //!
-//! Noticed in five ways: this process has seen more of the log than the database holds now; where it has written an event, another
-//! one stands (a replica that had seen less went on first); the operator has seen more (the document's `knownLog`); the log lives on another Postgres server than before (its system identifier differs: restored from a dump);
-//! or the server went on from a point in its past (its timeline differs) while no process was there that could tell whether all was kept.
+//! Noticed in five ways: this process has seen more of the log than the database holds now; where it has written an event,
+//! another one stands (a replica that had seen less went on first); the operator has seen more (the document's `knownLog`);
+//! the log lives on another Postgres server than before (its system identifier differs: restored from a dump); or the server
+//! went on from a point in its past (its timeline differs) while no process was there that could tell whether all was kept.
 
 use super::Store;
 use crate::event::leaf::Hash;
@@ -59,10 +60,9 @@ impl Known {
 }
 
 impl Written {
-    /// What is lost if the log is in this epoch, and an event of ours has this leaf. Retention may have dropped it.
-    fn lost(self, epoch: i64, leaf_hash: Option<&[u8]>) -> Option<Restored> {
-        let other = epoch == self.epoch && leaf_hash.is_some_and(|found| found != self.leaf_hash);
-        other.then(|| Restored {
+    /// What is lost if an event with this leaf stands in its place. Retention may have dropped it.
+    fn lost(self, leaf_hash: Option<&[u8]>) -> Option<Restored> {
+        leaf_hash.is_some_and(|found| found != self.leaf_hash).then(|| Restored {
             above: self.epoch,
             reason: format!(
                 "in epoch {} sequence {} was that of another event than it is now",
@@ -113,17 +113,6 @@ struct HeadRow {
     next_sequence: i64,
     system_identifier: Option<i64>,
     timeline: Option<i32>,
-    /// Leaf of the event that stands where this process has written its newest.
-    leaf_hash: Option<Vec<u8>>,
-}
-
-/// [`HeadRow`]; epoch and sequence of [`Written`] are $1 and $2.
-macro_rules! head {
-    () => {
-        "SELECT epoch, next_sequence, system_identifier, timeline,
-                (SELECT leaf_hash FROM event WHERE event.epoch = $1 AND sequence = $2) AS leaf_hash
-         FROM head"
-    };
 }
 
 impl Store {
@@ -132,13 +121,11 @@ impl Store {
     pub async fn check_epoch(&self, known_outside: Option<KnownLog>) -> Result<(), sqlx::Error> {
         let mut connection = self.pool.acquire().await?;
         let server = server(&mut connection).await?;
-        let written = self.known.written();
-        let seen: HeadRow = sqlx::query_as(head!())
-            .bind(written.map(|written| written.epoch))
-            .bind(written.map(|written| written.sequence))
+        let seen: HeadRow = sqlx::query_as("SELECT epoch, next_sequence, system_identifier, timeline FROM head")
             .fetch_one(&mut *connection)
             .await?;
-        if self.verdict(&seen, server, known_outside).is_some() || seen.server() != server {
+        let restored = self.restored(&mut connection, &seen, server, known_outside).await?;
+        if restored.is_some() || seen.server() != server {
             self.settle(&mut connection, server, known_outside).await?;
         } else {
             self.known.learn(seen.known());
@@ -149,16 +136,20 @@ impl Store {
     /// Before this process writes over another connection than before: whether its newest event is still there. Once it has
     /// written again, it could not tell any more.
     pub(super) async fn check_written(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let Some(written) = self.known.written() else { return Ok(()) };
-        let other: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM event WHERE epoch = $1 AND sequence = $2 AND leaf_hash <> $3)",
-        )
-        .bind(written.epoch)
-        .bind(written.sequence)
-        .bind(&written.leaf_hash[..])
-        .fetch_one(connection)
-        .await?;
-        if other { self.check_epoch(None).await } else { Ok(()) }
+        if self.overwritten(connection).await?.is_some() { self.check_epoch(None).await } else { Ok(()) }
+    }
+
+    /// What is lost where this process has written its newest event. It may write another one meanwhile: this is of the one
+    /// that was asked for.
+    async fn overwritten(&self, connection: &mut PgConnection) -> Result<Option<Restored>, sqlx::Error> {
+        let Some(written) = self.known.written() else { return Ok(None) };
+        let leaf_hash: Option<Vec<u8>> =
+            sqlx::query_scalar("SELECT leaf_hash FROM event WHERE epoch = $1 AND sequence = $2")
+                .bind(written.epoch)
+                .bind(written.sequence)
+                .fetch_optional(connection)
+                .await?;
+        Ok(written.lost(leaf_hash.as_deref()))
     }
 
     /// Looks again under the head's lock: another replica may have raised the epoch meanwhile.
@@ -169,14 +160,12 @@ impl Store {
         known_outside: Option<KnownLog>,
     ) -> Result<(), sqlx::Error> {
         let mut transaction = connection.begin().await?;
-        let written = self.known.written();
-        let found: HeadRow = sqlx::query_as(concat!(head!(), " FOR UPDATE"))
-            .bind(written.map(|written| written.epoch))
-            .bind(written.map(|written| written.sequence))
-            .fetch_one(&mut *transaction)
-            .await?;
+        let found: HeadRow =
+            sqlx::query_as("SELECT epoch, next_sequence, system_identifier, timeline FROM head FOR UPDATE")
+                .fetch_one(&mut *transaction)
+                .await?;
         let mut epoch = found.epoch;
-        if let Some(restored) = self.verdict(&found, server, known_outside) {
+        if let Some(restored) = self.restored(&mut transaction, &found, server, known_outside).await? {
             epoch = raise(&mut transaction, &restored).await?;
         }
         sqlx::query("UPDATE head SET system_identifier = $1, timeline = $2")
@@ -189,10 +178,16 @@ impl Store {
         Ok(())
     }
 
-    fn verdict(&self, found: &HeadRow, server: Server, known_outside: Option<KnownLog>) -> Option<Restored> {
-        let overwritten =
-            self.known.written().and_then(|written| written.lost(found.epoch, found.leaf_hash.as_deref()));
-        overwritten.or_else(|| verdict(found.known(), self.known.get(), known_outside, found.server(), server))
+    /// Why the epoch must be raised; none when nothing was lost, or that was said already.
+    async fn restored(
+        &self,
+        connection: &mut PgConnection,
+        found: &HeadRow,
+        server: Server,
+        known_outside: Option<KnownLog>,
+    ) -> Result<Option<Restored>, sqlx::Error> {
+        let overwritten = self.overwritten(connection).await?.filter(|restored| restored.above == found.epoch);
+        Ok(overwritten.or_else(|| verdict(found.known(), self.known.get(), known_outside, found.server(), server)))
     }
 
     /// How the present epoch came to be; none for the first.
