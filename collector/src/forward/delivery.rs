@@ -55,7 +55,8 @@ pub struct Delivery<'a> {
     /// State and error as last written.
     written: Option<(State, Option<String>)>,
     failed_probes: u32,
-    /// A probe was refused for the key or the endpoint: the next one has to pass before an event is sent.
+    /// The source refused the key or the endpoint, so that it may be the wrong place: no event is shown to it before a probe
+    /// has passed.
     barred: bool,
     /// When to probe, if there is nothing to send until then.
     probe_at: Instant,
@@ -125,10 +126,9 @@ impl<'a> Delivery<'a> {
 
     /// Asks the source whether it is there, since there is nothing to send that would show it. True if it is.
     pub(super) async fn probe(&mut self) -> Result<bool, Stop> {
-        match self.lease.keep(self.route.sender.probe(Timestamp::now())).await? {
+        match self.ask().await? {
             Ok(()) => {
                 self.failed_probes = 0;
-                self.barred = false;
                 self.probe_at = Instant::now() + PROBE_EVERY;
                 self.record(State::Accepting, None).await?;
                 Ok(true)
@@ -136,11 +136,20 @@ impl<'a> Delivery<'a> {
             Err(fault) => {
                 self.probe_at = Instant::now() + schedule::wait(fault.verdict, self.failed_probes, rand::random());
                 self.failed_probes = self.failed_probes.saturating_add(1);
-                self.barred |= refuses_place(&fault);
                 self.record(fault.state(), Some(&fault)).await?;
                 Ok(false)
             }
         }
+    }
+
+    /// Sends an empty batch.
+    async fn ask(&mut self) -> Result<Result<(), Fault>, Stop> {
+        let answer = self.lease.keep(self.route.sender.probe(Timestamp::now())).await?;
+        self.barred = match &answer {
+            Ok(()) => false,
+            Err(fault) => self.barred || refuses_place(fault),
+        };
+        Ok(answer)
     }
 
     /// Delivers a batch, part by part where the source does not take it as a whole.
@@ -190,6 +199,7 @@ impl<'a> Delivery<'a> {
         fail::fail_point!("forward::before-send");
         let answer = self.lease.keep(self.route.sender.batch(items, Timestamp::now())).await?;
         fail::fail_point!("forward::after-send");
+        self.barred |= answer.as_ref().is_err_and(refuses_place);
         Ok(answer)
     }
 
@@ -208,18 +218,15 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    /// Waits until there is reason to send again: after a refusal of key or endpoint, a probe has to
-    /// pass first, so that no event is shown to a place which may be the wrong one.
+    /// Waits until there is reason to send again.
     async fn wait_out(&mut self, mut fault: Fault) -> Result<(), Stop> {
-        let mut needs_probe = false;
         loop {
-            needs_probe |= refuses_place(&fault);
             self.failed(&fault, self.failures).await?;
             self.failures = self.failures.saturating_add(1);
-            if !needs_probe {
+            if !self.barred {
                 return Ok(());
             }
-            match self.lease.keep(self.route.sender.probe(Timestamp::now())).await? {
+            match self.ask().await? {
                 Ok(()) => return Ok(()),
                 Err(next) => fault = next,
             }
