@@ -1,7 +1,9 @@
 //! Events that a source refuses: which are parked, when the forwarding waits instead, and how they are sent again. What filters
 //! leave out is counted beside them.
 
-use crate::fixture::{NAME, Setup, event, eventually};
+mod replay;
+
+use crate::fixture::{Forwarder, NAME, Setup, event, eventually};
 use audittrail_collector::event::Event;
 use audittrail_collector::store::forwarding::{Asker, Standing as Held};
 use audittrail_collector::store::parked::{ParkedEvent, Place, Wanted};
@@ -85,6 +87,18 @@ impl Setup {
         let parking = self.store.park(asker(), held.cursor, filtered, refused(sequence), room_max).await;
         parking.expect("the database answers")
     }
+}
+
+/// A trail of so many events, all delivered but these, which are parked.
+async fn delivered_but(events: usize, refused: &[usize]) -> (Setup, Forwarder) {
+    let setup = Setup::new().await;
+    setup.refuse(refused);
+    setup.append(0..events).await;
+    setup.apply(setup.entry()).await;
+    let forwarder = setup.forwarder();
+    setup.until_delivered().await;
+    assert_eq!(setup.parked().await.len(), refused.len());
+    (setup, forwarder)
 }
 
 fn asker() -> Asker<'static> {
@@ -265,86 +279,8 @@ async fn un_parking_takes_back_what_was_counted_as_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_that_is_accepted_is_delivered_and_one_that_is_refused_stays_parked() {
-    let setup = Setup::new().await;
-    setup.refuse(&[2, 5, 8]);
-    setup.append(0..10).await;
-    setup.apply(setup.entry()).await;
-    let _forwarder = setup.forwarder();
-    setup.until_delivered().await;
-    let before = setup.parked().await;
-    assert_eq!(before.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["evt_2", "evt_5", "evt_8"]);
-
-    setup.refuse(&[5]);
-    assert_eq!(setup.ask_for_replay().await, 3);
-    let facts = setup.until("the replays", |facts| facts.parked == 1 && facts.delivered == 9).await;
-    assert_eq!((facts.delivered_sequence, facts.state), (Some(9), State::Accepting));
-    assert_eq!(setup.received(), [without(0..10, &[2, 5, 8]), vec![2, 8]].concat());
-    let left = eventually("the answer to the refused one", async || {
-        setup.parked().await.into_iter().find(|row| row.replay_asked_at.is_none())
-    })
-    .await;
-    assert_eq!(left.id, "evt_5");
-    assert!(left.parked_at > before[1].parked_at);
-
-    // And what comes later goes on.
-    setup.append(10..12).await;
-    setup.until_delivered().await;
-    assert_eq!(setup.received()[9..], [10, 11]);
-}
-
-/// Whatever it makes of them: events that come are not kept waiting by one of the past.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_replay_that_the_source_fails_on_holds_up_nothing_and_stays_parked() {
-    let setup = Setup::new().await;
-    setup.refuse(&[2, 5]);
-    setup.append(0..10).await;
-    setup.apply(setup.entry()).await;
-    let _forwarder = setup.forwarder();
-    setup.until_delivered().await;
-
-    setup.source.set_standing(refusing(&[2], PoisonAnswer::Fail));
-    assert_eq!(setup.ask_for_replay().await, 2);
-    setup.append(10..12).await;
-    setup.until("what came and the other replay", |facts| facts.delivered == 11 && facts.parked == 1).await;
-    let left = eventually("the answer to the one that it fails on", async || {
-        setup.parked().await.into_iter().find(|row| row.replay_asked_at.is_none())
-    })
-    .await;
-    assert_eq!((left.id.as_str(), left.code), ("evt_2", Some(500)));
-    setup.append(12..13).await;
-    assert_eq!(setup.until_delivered().await.state, State::Accepting);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn replays_wait_for_a_source_that_takes_nothing() {
-    let setup = Setup::new().await;
-    setup.refuse(&[2]);
-    setup.append(0..4).await;
-    setup.apply(setup.entry()).await;
-    let _forwarder = setup.forwarder();
-    setup.until_delivered().await;
-
-    let always = Some(Step::Status { code: 503, retry_after: None });
-    setup.source.set_standing(Standing { always, ..Standing::default() });
-    let before = setup.requests();
-    assert_eq!(setup.ask_for_replay().await, 1);
-    setup.until_requests(before + 4).await;
-    assert!(setup.parked().await[0].replay_asked_at.is_some(), "the wish stands");
-    setup.accept_all();
-    setup.until_parked(0).await;
-    assert_eq!(setup.received(), [0, 1, 3, 2]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn what_a_cursor_made_anew_delivers_is_parked_no_more_and_the_rest_is() {
-    let setup = Setup::new().await;
-    setup.refuse(&[1, 4]);
-    setup.append(0..6).await;
-    setup.apply(setup.entry()).await;
-    let _forwarder = setup.forwarder();
-    setup.until_parked(2).await;
-    setup.until_delivered().await;
+    let (setup, _forwarder) = delivered_but(6, &[1, 4]).await;
 
     setup.refuse(&[4]);
     setup.apply(Forwarding { start_from: StartFrom::Sequence(0), ..setup.entry() }).await;
